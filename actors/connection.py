@@ -1,0 +1,280 @@
+"""One client's connection, in place of Hypercorn's own: whatever happens on it stays on it.
+
+Hypercorn brings the ASGI streams, the websocket framing and h11. What it leaves open is closed
+here: an error ends its own connection and nothing else, a client has a deadline wherever the server
+waits for it, a client that goes away is noticed, and an answer leaves in as few packets as the
+app's messages allow.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+from typing import Any, cast
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, H11SendableEvent
+from hypercorn.utils import parse_socket_addr
+
+from actors.exchange import Apps, ASGIApp
+from foreman.http1 import StrictConnection, is_websocket, without_deflate
+
+Peer = tuple[str, int] | None
+
+log = logging.getLogger("foreman.edge")
+
+LINGER = 2.0  # s of reading on after the last byte out: closing over unread data is a reset, and a
+#               reset takes back the 413 that a client still busy sending has not read yet
+READ_PIECE = 65536  # bytes
+WRITE_PIECE = 65536  # bytes; what a reader must take within `write` seconds
+READ_AHEAD = 16384  # bytes kept of what a client sends before its last request is answered
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long (s) the server waits: for a whole head, for the next request, for a write."""
+
+    head: float
+    idle: float
+    write: float
+
+
+class Phase(Enum):
+    """What the connection waits for: the rest of a head, a request, the app, or its end."""
+
+    HEAD = auto()
+    IDLE = auto()
+    BUSY = auto()
+    CLOSING = auto()
+
+
+class Connection:
+    """Serves one accepted stream. `run` raises nothing but cancellation."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        context: WorkerContext,
+        patience: Patience,
+        stream: trio.SocketStream,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._context = context
+        self._stream = stream
+        self._write_stall = patience.write
+        self._writing = trio.Lock()
+        self._reading = trio.CancelScope()
+        self._wait = {
+            Phase.HEAD: patience.head,
+            Phase.IDLE: patience.idle,
+            Phase.BUSY: inf,
+            Phase.CLOSING: LINGER,
+        }
+        self._enter(Phase.HEAD)
+
+    async def run(self) -> None:
+        peer = None
+        try:
+            socket = self._stream.socket
+            peer = parse_socket_addr(socket.family, socket.getpeername())
+            await self._converse(peer, parse_socket_addr(socket.family, socket.getsockname()))
+        except* Exception as group:  # noqa: BLE001  this client's, whatever it is
+            errors = ", ".join(map(repr, _leaves(group)))
+            log.warning("connection from %s dropped: %s", peer, errors)
+        finally:
+            self._abort()
+
+    def drain(self) -> None:
+        """End the connection unless a request is being answered; that one is its last."""
+        if self._phase in (Phase.HEAD, Phase.IDLE):
+            self._reading.cancel()
+
+    async def _converse(self, client: Peer, server: Peer) -> None:
+        async with trio.open_nursery() as nursery:
+            apps = Apps(nursery, self._flush)
+            self._protocol = _Protocol(
+                self._app,
+                self._config,
+                self._context,
+                apps,
+                (client, server),
+                self._carry_out,
+                self._receive,
+            )
+            with self._reading, suppress(EOFError):
+                await self._read()
+            apps.hang_up()
+
+    async def _read(self) -> None:
+        while True:
+            data = await self._receive()
+            if self._phase is Phase.IDLE:
+                self._enter(Phase.HEAD)
+            if self._phase is not Phase.CLOSING:
+                await self._protocol.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        """Raises EOFError when nothing more will come."""
+        try:
+            data = await self._stream.receive_some(READ_PIECE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if not data:
+            raise EOFError
+        return data
+
+    async def _carry_out(self, event: Event) -> None:
+        """What the protocol wants done to the stream."""
+        if isinstance(event, RawData):
+            await self._write(event.data)
+        elif isinstance(event, Updated):
+            self._enter(Phase.IDLE if event.idle else Phase.BUSY)
+        elif self._phase is not Phase.CLOSING:
+            self._enter(Phase.CLOSING)
+            with suppress(OSError):
+                self._stream.socket.shutdown(trio.socket.SHUT_WR)
+            await self._protocol.handle(Closed())
+
+    async def _flush(self) -> None:
+        await self._protocol.flush()
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            self._writing.acquire_nowait()  # saves a trip through the scheduler
+        except trio.WouldBlock:
+            await self._writing.acquire()
+        try:
+            await self._send_in_time(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._abort()
+            await self._protocol.handle(Closed())
+            await trio.lowlevel.checkpoint()  # an app that only sends must not spin here
+        except trio.Cancelled:
+            self._abort()  # nobody knows how much went out, so nothing may follow it
+            raise
+        finally:
+            self._writing.release()
+
+    async def _send_in_time(self, data: bytes) -> None:
+        for start in range(0, len(data), WRITE_PIECE):
+            with trio.fail_after(self._write_stall):
+                await self._stream.send_all(data[start : start + WRITE_PIECE])
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._reading.deadline = trio.current_time() + self._wait[phase]
+
+    def _abort(self) -> None:
+        self._stream.socket.close()
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 and websockets, with no way up to HTTP/2."""
+
+    connection: Any  # a StrictConnection, or Hypercorn's stand-in for it on a websocket
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        context: WorkerContext,
+        apps: Apps,
+        peers: tuple[Peer, Peer],
+        carry_out: Callable[[Event], Awaitable[None]],
+        receive: Callable[[], Awaitable[bytes]],
+    ) -> None:
+        super().__init__(
+            cast(Any, app),  # called by `Apps` alone, which takes plain ASGI
+            config,
+            context,
+            cast(Any, apps),
+            ConnectionState({}),
+            False,  # no TLS
+            *peers,
+            carry_out,
+        )
+        self._http = StrictConnection(config.h11_max_incomplete_size)
+        self.connection = self._http
+        self.can_read = _ReadAhead(self._http, receive)
+        self._outgoing: list[bytes] = []
+
+    async def handle(self, event: Event) -> None:
+        await super().handle(event)
+        if isinstance(self.stream, WSStream) and self._overlong(self.stream):
+            await self.send(Closed())  # it was told 1009; whatever else it sends would be kept
+
+    def _overlong(self, stream: WSStream) -> bool:
+        return stream.buffer.length > self.config.websocket_max_message_size
+
+    async def flush(self) -> None:
+        """Hand over what has gathered, in one piece."""
+        if self._outgoing:
+            data = b"".join(self._outgoing)
+            self._outgoing.clear()
+            await self.send(RawData(data))
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        try:
+            self._outgoing.append(self.connection.send(event))
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.InformationalResponse):
+            await self.flush()
+        elif isinstance(event, h11.EndOfMessage):
+            await self.flush()
+            if self._http.our_state is h11.MUST_CLOSE:
+                await self.send(Closed())  # Hypercorn keeps refused handshakes open
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Offers of HTTP/2 are ignored, as RFC 9110 7.8 allows."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        await super()._create_stream(without_deflate(request) if is_websocket(request) else request)
+
+
+class _ReadAhead:
+    """Hypercorn's `can_read` event: set when the next request may be parsed.
+
+    Hypercorn stops reading until then. A client can make that happen (bytes after its request, an
+    `Upgrade: h2c`), and its leaving must be noticed all the same: so this wait reads.
+    """
+
+    def __init__(self, http: h11.Connection, receive: Callable[[], Awaitable[bytes]]) -> None:
+        self._http = http
+        self._receive = receive
+        self._until_set = trio.CancelScope()
+
+    def is_set(self) -> bool:
+        return self._until_set.cancel_called
+
+    async def clear(self) -> None:
+        self._until_set = trio.CancelScope()
+
+    async def set(self) -> None:
+        self._until_set.cancel()
+
+    async def wait(self) -> None:
+        with self._until_set:
+            while len(self._http.trailing_data[0]) < READ_AHEAD:
+                self._http.receive_data(await self._receive())
+            await trio.sleep_forever()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,110 @@
+"""The app's side of a connection: one task and one inbox for each request.
+
+In place of Hypercorn's `TaskGroup`, under which an app that answers before it has read the whole
+body waits for room in its own queue for ever, and an app whose handshake was refused never hears
+that its client is gone.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import trio
+from hypercorn.config import Config
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("foreman.edge")
+
+INBOX = 10  # messages that the app may lag behind its client, each at most one read (64 KiB)
+
+
+class Apps:
+    """Runs the app for each request of one connection: Hypercorn's `TaskGroup`."""
+
+    def __init__(self, nursery: trio.Nursery, flush: Callable[[], Awaitable[None]]) -> None:
+        self._nursery = nursery
+        self._flush = flush
+        self._inbox: _Inbox | None = None
+        self._pings = trio.CancelScope()
+
+    async def spawn_app(
+        self,
+        app: ASGIApp,
+        _config: Config,
+        scope: Message,
+        send: Callable[..., Awaitable[None]],
+    ) -> Send:
+        async def send_on(message: Message) -> None:
+            await send(message)
+            if message.get("more_body"):
+                await self._flush()  # the end of a body flushes itself
+
+        self._inbox = inbox = _Inbox(scope["type"])
+        self._nursery.start_soon(self._run, app, scope, inbox, send_on, send)
+        return inbox.put
+
+    def spawn(self, ping: Callable[..., Awaitable[None]], *args: Any) -> None:
+        """Hypercorn's websocket pings, one task for a connection. Alone, it outlives the client."""
+        self._nursery.start_soon(self._ping, ping, *args)
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+        self._pings.cancel()
+        if self._inbox:
+            self._inbox.close()
+
+    async def _run(
+        self,
+        app: ASGIApp,
+        scope: Message,
+        inbox: "_Inbox",
+        send: Send,
+        finish: Callable[[None], Awaitable[None]],
+    ) -> None:
+        try:
+            await app(scope, inbox.receive, send)
+        except Exception:
+            log.exception("the app failed on %s", scope["path"])
+        finally:
+            inbox.close()
+        await finish(None)
+
+    async def _ping(self, ping: Callable[..., Awaitable[None]], *args: Any) -> None:
+        with self._pings:
+            await ping(*args)
+
+
+class _Inbox:
+    """What the client sends, for the app to `receive`; its last message is the disconnect."""
+
+    def __init__(self, kind: str) -> None:
+        self._last: Message = {"type": f"{kind}.disconnect"}
+        if kind == "websocket":
+            self._last["code"] = 1006  # RFC 6455: closed without a closing frame
+        self._sender, self._receiver = trio.open_memory_channel[Message](INBOX)
+
+    async def put(self, message: Message) -> None:
+        """Wait while the app lags behind. A disconnect never waits, nor do the deaf."""
+        if message["type"] == self._last["type"]:
+            self._last = message
+            self.close()
+            return
+        with suppress(trio.ClosedResourceError):
+            try:
+                self._sender.send_nowait(message)  # saves a trip through the scheduler
+            except trio.WouldBlock:
+                await self._sender.send(message)
+
+    async def receive(self) -> Message:
+        try:
+            return await self._receiver.receive()
+        except trio.EndOfChannel:
+            return self._last
+
+    def close(self) -> None:
+        self._sender.close()

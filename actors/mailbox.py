@@ -1,0 +1,84 @@
+"""How actors talk: ask and respond with a reply slot, nudge for hints, post and write for the store.
+
+A reply slot is a channel of capacity one. The asker gives its sending end away and keeps none, so
+that an actor which crashes while holding a question wakes the asker instead of hanging it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import outcome
+import trio
+
+from actors.messages import Reply, Write
+from foreman.errors import NoReply
+from foreman.tables import Transaction
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+StoreInbox = trio.MemorySendChannel[Write[Any]]
+
+
+async def ask(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], M]) -> T:
+    """Send a question and wait for its answer; the deadline is the caller's own.
+
+    Giving up does not undo it: the question may still be carried out. Raises NoReply when the
+    actor dropped it, trio.BrokenResourceError when nobody reads that inbox any more.
+    """
+    return await (await post(inbox, question)).answer()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending(Generic[T]):
+    """An answer that has not been waited for yet."""
+
+    slot: trio.MemoryReceiveChannel[T]
+
+    async def answer(self) -> T:
+        """Wait for it. Raises NoReply when the actor dropped the question."""
+        with self.slot:
+            try:
+                return await self.slot.receive()
+            except trio.EndOfChannel:
+                raise NoReply from None
+
+
+async def post(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], M]) -> Pending[T]:
+    """Send a question now, to wait for its answer later or never."""
+    reply: Reply[T]
+    reply, slot = trio.open_memory_channel[T](1)
+    await inbox.send(question(reply))  # from here `reply` belongs to the actor
+    return Pending(slot)
+
+
+def respond(reply: Reply[T], value: T) -> None:
+    """Answer. Never blocks; an asker that has gone is not an error."""
+    with reply, suppress(trio.BrokenResourceError):
+        reply.send_nowait(value)
+
+
+def nudge(inbox: trio.MemorySendChannel[M], message: M) -> None:
+    """A hint that may be lost: if the inbox is full, one that says the same is waiting."""
+    with suppress(trio.WouldBlock, trio.BrokenResourceError):
+        inbox.send_nowait(message)
+
+
+async def write(store: StoreInbox, do: Callable[[Transaction], T]) -> T:
+    """Run `do` in the store's next transaction and return its result once that is on disk.
+
+    Raises what `do` raised (its writes are rolled back), StoreFull, StoreBusy or NoReply.
+    """
+    return (await (await write_later(store, do)).answer()).unwrap()
+
+
+async def write_later(
+    store: StoreInbox, do: Callable[[Transaction], T]
+) -> Pending[outcome.Maybe[T]]:
+    """Queue `do` behind what was sent before, without waiting for the disk."""
+    def question(reply: Reply[outcome.Maybe[T]]) -> Write[Any]:
+        return Write(do, reply)
+
+    return await post(store, question)

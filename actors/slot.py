@@ -1,0 +1,128 @@
+"""One job in the slot: claimed, attempted, journalled to its end. The worker decides which."""
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from actors.journal import Journal, put_back
+from actors.mailbox import StoreInbox
+from foreman.admission import Admitted
+from foreman.attempt import Fail, Finish, Settlement, SilenceLimits, Sink, Work, attempt, settle
+from foreman.batch import BatchAnswer, OutputTooLarge
+from foreman.errors import NoReply, StoreError
+from foreman.jobs import FailureCode, JobClass, JobId
+from foreman.metrics import Metrics
+from foreman.reader import Reader
+from foreman.residency import Residency
+from foreman.scheduling import Limits
+from foreman.target import Target
+from foreman.wire import ResponseFailed, ResponsePart
+
+log = logging.getLogger("foreman.slot")
+
+PUT_BACK_GRACE = 2.0  # seconds to journal a job on the way out; below the worker tier's grace
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the worker stands on."""
+
+    store: StoreInbox
+    reader: Reader
+    target: Target
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that bind it; seconds and bytes."""
+
+    scheduling: Limits
+    silence: SilenceLimits
+    max_attempts: int
+    max_waiting: int
+    max_output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job that is to run now. `answer` collects what a batch job's sink receives."""
+
+    job: JobId
+    job_class: JobClass
+    admitted: Admitted
+    work: Work
+    sink: Sink
+    journal: Journal
+    attempts: int = 1
+    answer: BatchAnswer | None = None
+
+
+@dataclass(slots=True)
+class Occupant:
+    """The task in the slot, since when, and the scope that throws it out."""
+
+    task: Task
+    since: float
+    scope: trio.CancelScope
+    load_s: float = 0.0
+
+
+async def occupy(
+    occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
+) -> Settlement:
+    """Run the task to its end, whatever that is, and return it when it is on disk.
+
+    Cancelled from outside, it journals what `put_back` says within PUT_BACK_GRACE.
+    """
+    task = occupant.task
+    try:
+        await task.journal.claim(resident=task.work.load is None)
+        settlement = await _attempt(occupant, ports, rules, residency)
+        kept = task.answer.result() if task.answer and isinstance(settlement, Finish) else None
+        await task.journal.end(settlement, kept)
+        return settlement
+    except (StoreError, NoReply) as error:
+        log.error("the store refused it: %s", error, extra={"job": task.job})
+        text = f"the job cannot be journalled: {error}"
+        await _tell(task, ResponseFailed(507, text))
+        return Fail(FailureCode.INTERRUPTED, text)
+    except BaseException:
+        with trio.move_on_after(PUT_BACK_GRACE, shield=True):
+            await task.journal.end(put_back(task.job_class))
+        raise
+
+
+async def _attempt(
+    occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
+) -> Settlement:
+    task, journal = occupant.task, occupant.task.journal
+
+    async def loaded(load_s: float | None) -> None:
+        if load_s is not None and residency.loaded(task.admitted.fingerprint, load_s):
+            occupant.load_s = load_s
+            ports.metrics.loaded(task.admitted.model, load_s)
+        if task.work.load is not None:
+            await journal.start(load_s)
+
+    async def sink(part: ResponsePart) -> None:
+        await journal.confirm()  # no byte leaves before the claim is on disk
+        await task.sink(part)
+
+    with occupant.scope:
+        try:
+            outcome = await attempt(ports.target, task.work, sink, rules.silence, loaded)
+            return settle(outcome, task.job_class, task.attempts, rules.max_attempts)
+        except trio.BrokenResourceError:
+            pass  # nobody reads its answer any more: the client hung up
+        except OutputTooLarge:
+            return Fail(FailureCode.OUTPUT_TOO_LARGE, f"more than {rules.max_output} bytes")
+    return Fail(FailureCode.CANCELLED, "the client hung up")
+
+
+async def _tell(task: Task, part: ResponsePart) -> None:
+    try:
+        await task.sink(part)
+    except trio.BrokenResourceError:
+        pass  # the client has gone

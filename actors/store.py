@@ -1,0 +1,93 @@
+"""The store: the only connection that writes; many operations, one fsync.
+
+Inbox:  Write. Each fails alone; answered after the commit that holds it, in the order of arrival.
+Owns:   the writing connection, the write-ahead log, the disk space held in reserve.
+Crash:  the open batch is rolled back and its askers get NoReply; what was answered stands.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import trio
+
+from actors.mailbox import respond
+from actors.messages import Write
+from foreman.commit import Committer
+from foreman.database import Database
+from foreman.executor import Executor
+from foreman.tables import Event, Microseconds
+
+BATCH = 256  # operations; beyond it one fsync more costs less than the wait of the first
+TEND_EVERY = 5.0  # seconds
+
+Inbox = trio.MemoryReceiveChannel[Write[Any]]
+Publish = Callable[[Sequence[Event]], None]
+Observe = Callable[[int, float], None]
+
+
+async def run(
+    inbox: Inbox,
+    database: Database,
+    publish: Publish,
+    observe: Observe,
+    *,
+    execute: Executor,
+    now: Callable[[], Microseconds],
+    keep_free: int,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Commit what arrives until the inbox is closed, then close the database in good order.
+
+    `publish` gets committed events in commit order; `observe` the size and the seconds of each
+    commit. Below `keep_free` bytes of disk new batch jobs get StoreFull. `execute` runs one thing
+    at a time. Raises DiskFailed, which no supervisor catches, when the disk lost a write.
+    """
+    committer = Committer(database, keep_free)
+    with inbox.clone() as messages:
+        await execute(committer.reset)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_tend, committer, execute)
+            task_status.started()
+            async for first in messages:
+                batch = [first, *_waiting(messages)]
+                publish(await _commit(batch, committer, execute, now, observe))
+            nursery.cancel_scope.cancel()
+    await execute(database.close)
+
+
+def _waiting(messages: Inbox) -> list[Write[Any]]:
+    """What arrived while the last commit ran: no sleep, its fsync was the window."""
+    batch: list[Write[Any]] = []
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while len(batch) < BATCH - 1:
+            batch.append(messages.receive_nowait())
+    return batch
+
+
+async def _commit(
+    batch: Sequence[Write[Any]],
+    committer: Committer,
+    execute: Executor,
+    now: Callable[[], Microseconds],
+    observe: Observe,
+) -> Sequence[Event]:
+    """One transaction, then its answers; a slot left without one is closed, its asker must not hang."""
+    with ExitStack() as slots:
+        for write in batch:
+            slots.enter_context(write.reply)
+        began = perf_counter()
+        operations = [write.do for write in batch]
+        committed = await execute(partial(committer.commit, operations, now()))
+        observe(len(batch), perf_counter() - began)
+        for write, answer in zip(batch, committed.answers, strict=True):
+            respond(write.reply, answer)
+    return committed.events
+
+
+async def _tend(committer: Committer, execute: Executor) -> None:
+    while True:
+        await execute(committer.tend)
+        await trio.sleep(TEND_EVERY)

@@ -1,0 +1,72 @@
+"""What must hold of the rows whatever happened: asked at the start after a crash, and by doctor."""
+
+import sqlite3
+from collections.abc import Iterator
+
+from foreman.errors import StoreError
+from foreman.folding import fold
+from foreman.jobs import JobId
+from foreman.queries import events_of, get_job
+
+NEWEST = 10_000  # events whose jobs are looked at after a crash; the older ones are doctor's
+
+
+def check(connection: sqlite3.Connection, newest: int | None = NEWEST) -> list[str]:
+    """Every violated invariant in words, empty when the store is sound.
+
+    The totals are always compared; row checksums, gap-free logs and fold(events) = row for the jobs
+    of the `newest` events, or for all jobs when None.
+    """
+    return [*_wrong_totals(connection), *_wrong_jobs(connection, newest)]
+
+
+def _wrong_totals(connection: sqlite3.Connection) -> Iterator[str]:
+    for problem, query in _TOTALS.items():
+        for row in connection.execute(query).fetchall():
+            yield problem.format(*row)
+
+
+def _wrong_jobs(connection: sqlite3.Connection, newest: int | None) -> Iterator[str]:
+    limit = -1 if newest is None else newest
+    for (job,) in connection.execute(_NEWEST_JOBS, (limit,)).fetchall():
+        yield from _wrong_job(connection, job)
+
+
+def _wrong_job(connection: sqlite3.Connection, job: JobId) -> Iterator[str]:
+    try:
+        row, events = get_job(connection, job), events_of(connection, job)
+    except StoreError as damage:
+        yield str(damage)
+        return
+    if row is None:
+        return
+    if [event.n for event in events] != list(range(1, row.version + 1)):
+        yield f"the log of job {job} is not 1..{row.version} without gaps"
+    elif [event.previous_seq for event in events] != [0, *(event.seq for event in events[:-1])]:
+        yield f"the log of job {job} does not link up"
+    elif fold(row, events) != row:
+        yield f"the row of job {job} is not what its events made of it"
+
+
+_TOTALS = {
+    "lane {} {} counts {} waiting jobs and has {}": """
+        SELECT lanes.model_key, lanes.runner, lanes.queued, ifnull(counted.queued, 0)
+        FROM lanes LEFT JOIN (
+            SELECT model_key, runner, count(*) AS queued FROM jobs
+            WHERE state = 'queued' AND class = 'batch' GROUP BY model_key, runner
+        ) AS counted USING (model_key, runner)
+        WHERE lanes.queued != ifnull(counted.queued, 0)""",
+    "the store counts {} waiting jobs, its lanes {}, its rows {}": """
+        SELECT * FROM (SELECT queued AS total,
+            (SELECT ifnull(sum(queued), 0) FROM lanes) AS in_lanes,
+            (SELECT count(*) FROM jobs WHERE state = 'queued' AND class = 'batch') AS in_rows
+            FROM store)
+        WHERE total != in_lanes OR total != in_rows""",
+    "the last event is {}, but only {} were given out": """
+        SELECT * FROM (SELECT (SELECT max(seq) FROM events) AS last, seq FROM store)
+        WHERE last > seq""",
+    "webhook {} is for event {}, which does not exist": """
+        SELECT outbox.id, outbox.seq FROM outbox LEFT JOIN events USING (seq)
+        WHERE events.seq IS NULL""",
+}
+_NEWEST_JOBS = "SELECT DISTINCT job FROM (SELECT job FROM events ORDER BY seq DESC LIMIT ?)"

@@ -1,0 +1,133 @@
+"""Logging: structlog's processors behind the standard library's loggers, on file descriptor 2.
+
+Every module logs with `logging.getLogger("foreman.…")`; `extra={"key": value}` becomes fields, and
+inside `about(job)` each line carries the job's id, also those of libraries. A line that cannot be
+written is lost, never waited for and never an error: logs must not stop the work.
+"""
+
+import errno
+import json
+import logging
+import os
+import select
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Literal
+
+from foreman.jobs import JobId
+from foreman.lean_imports import without
+
+with without("rich"):
+    import structlog
+
+Format = Literal["console", "json"]
+
+STDERR = 2
+PIECE = 4096  # bytes; a pipe that polls as writable takes this much at once
+SHORTEST_SECRET = 6  # characters; blotting out shorter ones would shred every line
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n"}
+CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "hypercorn")
+
+
+def configure(
+    level: str = "info",
+    format: Format = "console",
+    secrets: Iterable[str] = (),
+) -> None:
+    """Send all logs to standard error from here on; calling it again replaces what was set.
+
+    `secrets` are blotted out wherever they turn up, in messages and tracebacks too.
+    """
+    _occupy_standard_streams()
+    hidden = [text for text in secrets if len(text) >= SHORTEST_SECRET]
+    handler = _Stderr([*hidden, *(json.dumps(text)[1:-1] for text in hidden)])
+    handler.setFormatter(_formatter(format, colours=_wants_colours()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def about(job: JobId) -> AbstractContextManager[None]:
+    """Inside the block, and in the tasks started there, each line carries this job's id."""
+    return structlog.contextvars.bound_contextvars(job=job)
+
+
+class _Stderr(logging.Handler):
+    def __init__(self, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001  # a wrong logging call costs its own line only
+            line = f"{record.pathname}:{record.lineno}: this line cannot be logged: {error!r}"
+        for secret in self._secrets:
+            line = line.replace(secret, "[secret]")
+        # Straight to the descriptor: what a failed write left in sys.stderr's buffer would fail
+        # again when the interpreter ends, and turn exit status 0 into 120.
+        with suppress(OSError):
+            _write((line + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _write(data: bytes) -> None:
+    """Write what fits now. A reader that has stopped must not stop the event loop."""
+    ready = select.poll()
+    ready.register(STDERR, select.POLLOUT)
+    while data and ready.poll(0):
+        data = data[os.write(STDERR, data[:PIECE]) :]
+
+
+def _formatter(format: Format, *, colours: bool) -> logging.Formatter:
+    before: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    last: list[structlog.typing.Processor]
+    if format == "json":
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        plain = structlog.dev.plain_traceback
+        console = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)
+        last = [_one_line, console]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=before, processors=[remove_meta, *last]
+    )
+
+
+def _one_line(
+    _logger: object, _method: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Show control characters instead of obeying them: clients choose part of what is logged."""
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = value.strip().translate(CONTROL)
+    return fields
+
+
+def _wants_colours() -> bool:
+    return os.isatty(STDERR) and not os.environ.get("NO_COLOR")
+
+
+def _occupy_standard_streams() -> None:
+    """Open /dev/null in place of a closed stream.
+
+    Otherwise the next file opened, the database perhaps, becomes descriptor 2 and gets the logs.
+    """
+    for descriptor in range(STDERR + 1):
+        try:
+            os.fstat(descriptor)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stderr is None:  # so it is when the interpreter found it closed
+        sys.stderr = os.fdopen(STDERR, "w", closefd=False)

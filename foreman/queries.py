@@ -1,0 +1,161 @@
+"""Every question to the database. Answers are complete: no open cursor is left to pin the WAL."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from foreman.encoding import COLUMNS, loaded, verified
+from foreman.errors import StoreError
+from foreman.jobs import Fingerprint, JobClass, JobId, State
+from foreman.rows import Detail, Event, JobRef, JobRow, Microseconds, Result
+
+_JOB = f"{', '.join(f'jobs.{column}' for column in COLUMNS)}, jobs.sum"
+_EVENT = "seq, job, n, previous_seq, epoch, state, attempt, at, detail, sum"
+_detail = msgspec.json.Decoder(Detail).decode
+
+
+@dataclass(frozen=True, slots=True)
+class LaneHead:
+    """The first batch job of a lane that is due, or else the one that will be due first."""
+
+    fingerprint: Fingerprint
+    ref: JobRef
+    arrived_at: Microseconds
+    priority: int
+    not_before: Microseconds
+
+    @property
+    def job_id(self) -> JobId:
+        """The job's id."""
+        return self.ref.id
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How many batch jobs wait for one load."""
+
+    fingerprint: Fingerprint
+    queued: int
+
+
+def lane_heads(connection: sqlite3.Connection, now: Microseconds) -> list[LaneHead]:
+    """Each lane's next batch job: two index seeks per lane, however many jobs wait in it."""
+    rows = connection.execute(_LANE_HEADS, {"now": now}).fetchall()
+    return [
+        LaneHead(
+            Fingerprint(model, runner),
+            JobRef(job, State.QUEUED, epoch, version),
+            arrived_at,
+            priority,
+            not_before,
+        )
+        for model, runner, job, epoch, version, arrived_at, priority, not_before in rows
+    ]
+
+
+def lane_counts(connection: sqlite3.Connection) -> list[Lane]:
+    """The lanes with waiting batch jobs."""
+    rows = connection.execute("SELECT model_key, runner, queued FROM lanes").fetchall()
+    return [Lane(Fingerprint(model, runner), queued) for model, runner, queued in rows]
+
+
+def queued_total(connection: sqlite3.Connection) -> int:
+    """How many batch jobs wait."""
+    [(queued,)] = connection.execute("SELECT queued FROM store").fetchall()
+    return int(queued)
+
+
+def get_job(connection: sqlite3.Connection, job: JobId) -> JobRow | None:
+    """The job's row. Raises StoreError when it is damaged."""
+    for values in connection.execute(f"SELECT {_JOB} FROM jobs WHERE id = ?", (job,)).fetchall():
+        return loaded(values)
+    return None
+
+
+def get_request(connection: sqlite3.Connection, job: JobId) -> bytes:
+    """The body as it was submitted. Raises StoreError when there is none or it is damaged."""
+    body: bytes
+    (body,) = _beside(connection, "requests", job)
+    return body
+
+
+def get_result(connection: sqlite3.Connection, job: JobId) -> Result:
+    """The answer as it was kept. Raises StoreError when there is none or it is damaged."""
+    return Result(*_beside(connection, "results", job))
+
+
+def _beside(connection: sqlite3.Connection, table: str, job: JobId) -> Sequence[Any]:
+    for row in connection.execute(f"SELECT * FROM {table} WHERE job = ?", (job,)).fetchall():
+        return verified(row, f"the row of job {job} in {table}")[1:]
+    raise StoreError(f"job {job} has no row in {table}")
+
+
+def list_jobs(
+    connection: sqlite3.Connection,
+    *,
+    state: State | None = None,
+    job_class: JobClass | None = None,
+    model: str | None = None,
+    label: tuple[str, str] | None = None,
+    before: JobId | None = None,
+    limit: int = 100,
+) -> list[JobRow]:
+    """Newest first. `model` is a normalised name; the next page is `before` the last id of this."""
+    wanted = {
+        "jobs.state = ?": state and state.value,
+        "jobs.class = ?": job_class and job_class.value,
+        "jobs.model_key = ?": model,
+        "jobs.id < ?": before,
+    }
+    terms = {term: value for term, value in wanted.items() if value is not None}
+    source, values = "jobs", list[object](terms.values())
+    if label is not None:
+        source = "labels JOIN jobs ON jobs.id = labels.job"
+        terms |= {"labels.name = ?": label[0], "labels.value = ?": label[1]}
+        values += label
+    where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    order = "labels.job" if label else "jobs.id"
+    query = f"SELECT {_JOB} FROM {source} {where} ORDER BY {order} DESC LIMIT ?"
+    return [loaded(row) for row in connection.execute(query, (*values, limit)).fetchall()]
+
+
+def events_of(connection: sqlite3.Connection, job: JobId) -> list[Event]:
+    """The job's whole log, oldest first; empty for an unknown job."""
+    row = get_job(connection, job)
+    query = f"SELECT {_EVENT} FROM events WHERE job = ? ORDER BY n"
+    return [read_event(each, row) for each in connection.execute(query, (job,)).fetchall() if row]
+
+
+def read_event(values: Sequence[Any], job: JobRow) -> Event:
+    """The event of these stored values. Raises StoreError when they are damaged."""
+    fields = verified(values, f"event {values[0]}")
+    seq, _, n, previous_seq, epoch, state, attempt, at, detail = fields
+    return Event(
+        seq=seq,
+        n=n,
+        previous_seq=previous_seq,
+        job=job.id,
+        state=State(state),
+        attempt=attempt,
+        at=at,
+        epoch=epoch,
+        model=job.model,
+        job_class=job.job_class,
+        labels=job.labels,
+        detail=_detail(detail),
+    )
+
+
+_HEAD_OF_LANE = """SELECT id FROM jobs INDEXED BY jobs_waiting
+    WHERE state = 'queued' AND class = 'batch'
+    AND model_key = lanes.model_key AND runner = lanes.runner"""
+_LANE_HEADS = f"""
+SELECT lanes.model_key, lanes.runner, jobs.id, jobs.epoch, jobs.version, jobs.submitted_at,
+    jobs.priority, jobs.not_before
+FROM lanes JOIN jobs ON jobs.id = ifnull(
+    ({_HEAD_OF_LANE} AND not_before <= :now ORDER BY priority DESC, id LIMIT 1),
+    ({_HEAD_OF_LANE} ORDER BY not_before LIMIT 1))
+"""

@@ -1,0 +1,134 @@
+"""The pages that are made from the code: `python -m foreman.reference [FOLDER]` writes them.
+
+They are committed, and a test compares them with what this module would write.
+"""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from foreman import config
+from foreman.metrics import Metrics
+
+MADE = "Made by `python -m foreman.reference`; edit {source} instead."
+
+
+def pages() -> dict[Path, str]:
+    """Path in the repository -> its text."""
+    return {
+        Path("docs/reference/configuration.md"): configuration(),
+        Path("docs/reference/metrics.md"): metrics(),
+        Path("deploy/.env.example"): env_example(),
+    }
+
+
+def descriptions() -> dict[str, str]:
+    """The text under each setting, read from the source so that no start pays for it."""
+    [settings] = ast.parse(inspect.getsource(config.Settings)).body
+    assert isinstance(settings, ast.ClassDef)
+    return {
+        line.target.id: inspect.cleandoc(below.value.value)
+        for line, below in pairwise(settings.body)
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(below.value.value, str)
+    }
+
+
+def configuration() -> str:
+    """docs/reference/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        f"<!-- {MADE.format(source='foreman/config.py')} -->",
+        "",
+        "Where a setting comes from, strongest first: the environment, `.env` in the working",
+        "directory, the TOML file that `FOREMAN_CONFIG` names, the default. An empty value counts as",
+        'not set. In TOML the keys are lower case without the prefix: `listen = "127.0.0.1:8080"`.',
+        "A `FOREMAN_*` key that is not below stops the start; bare `OLLAMA_*` keys are never read.",
+        "",
+        "A duration is written `30s`, `5m`, `1h30m` or `250ms`, a size `64MiB` (or `64MB`); a plain",
+        "number is seconds or bytes. A switch is `1` or `0`. `foreman config` shows the values in",
+        "effect and where each came from; secrets are hidden there, in errors and in logs.",
+        "",
+        "In Kubernetes, a service called `foreman` makes the cluster set `FOREMAN_PORT` and others",
+        "of that kind, which are refused: give the pod `enableServiceLinks: false`.",
+        "",
+        "| key | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{key}` | {f'`{default}`' if default else ''} | {text} |"
+        for key, default, text in _settings()
+    ]
+    lines += ["", "No settings of the daemon, but keys of foreman:", "", "| key | meaning |"]
+    lines += ["| --- | --- |", *(f"| `{key}` | {text} |" for key, text in config.BESIDE.items())]
+    return "\n".join(lines) + "\n"
+
+
+def env_example() -> str:
+    """deploy/.env.example: everything there is, each at its default and commented out."""
+    lines = [
+        "# Every setting of foreman at its default. Copy to .env and take off the # in front of",
+        "# what you change. Reference: docs/reference/configuration.md",
+        f"# {MADE.format(source='foreman/config.py')}",
+    ]
+    for key, default, text in [
+        *_settings(),
+        *((key, "", text) for key, text in config.BESIDE.items()),
+    ]:
+        lines += ["", *textwrap.wrap(text, 98, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{key}={default}")
+    return "\n".join(lines) + "\n"
+
+
+def metrics() -> str:
+    """docs/reference/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        f"<!-- {MADE.format(source='foreman/metrics.py')} -->",
+        "",
+        "`GET /metrics` answers in Prometheus' text format. A model is named only while the target",
+        "has it installed, a route only if foreman knows it; the rest counts as `other`.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, kind, labels, text in Metrics().table:
+        lines.append(f"| `{name}` | {kind} | {', '.join(f'`{x}`' for x in labels)} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    """Key, default as one would write it, description with the choices there are."""
+    texts = descriptions()
+    shown = config.Settings().sources()
+    for name, setting in config.Settings.model_fields.items():
+        key = config.PREFIX + name.upper()
+        default = setting.examples[0] if setting.examples else shown[key].shown
+        yield key, default, texts[name] + _choices(setting)
+
+
+def _choices(setting: FieldInfo) -> str:
+    if get_origin(setting.annotation) is not Literal:
+        return ""
+    return f" One of {', '.join(get_args(setting.annotation))}."
+
+
+def write(folder: Path) -> None:
+    """Write every page below `folder`."""
+    for path, text in pages().items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(*sys.argv[1:2]))

@@ -1,0 +1,83 @@
+"""The types of the settings: what each accepts, and how it is shown again.
+
+A validator raises ValueError whose text says what would be right; `foreman.config` adds the key.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
+
+from foreman.units import (
+    Address,
+    format_duration,
+    format_size,
+    parse_address,
+    parse_duration,
+    parse_size,
+    parse_url,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """One client's bearer token; `name` is what logs may show."""
+
+    name: str
+    secret: SecretStr
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.secret}"
+
+
+class Secret:
+    """Marks a setting whose value never appears in an error."""
+
+
+def _comma_list(value: object) -> tuple[str, ...]:
+    """A list from TOML as it is; anything else as text to be split."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return tuple(text for each in parts if (text := str(each).strip()))
+
+
+def _client_tokens(value: object) -> tuple[ClientToken, ...]:
+    pairs = [pair.partition(":") for pair in _comma_list(value)]
+    tokens = tuple(ClientToken(name.strip(), SecretStr(rest.strip())) for name, _, rest in pairs)
+    if not all(token.name and token.secret.get_secret_value() for token in tokens):
+        raise ValueError("write name:secret, several separated by commas")
+    if len({token.name for token in tokens}) < len(tokens):
+        raise ValueError("each client needs a name of its own")
+    return tokens
+
+
+def parse_path(value: object) -> Path:
+    if not isinstance(value, str | Path) or "\0" in str(value):
+        raise ValueError("write a path")
+    return Path(value).expanduser().absolute()
+
+
+def default_data_dir() -> Path:
+    """XDG's state directory; on macOS the user's Application Support."""
+    if sys.platform == "darwin":
+        return parse_path("~/Library/Application Support/foreman")
+    return parse_path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "foreman"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Timeout = Annotated[Duration, Field(gt=0)]
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size), Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Url = Annotated[str, BeforeValidator(parse_url)]
+DataDir = Annotated[Path, BeforeValidator(parse_path)]
+Listen = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
+Tokens = Annotated[
+    tuple[ClientToken, ...],
+    Secret(),
+    BeforeValidator(_client_tokens),
+    PlainSerializer(lambda tokens: ",".join(map(str, tokens))),
+]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), PlainSerializer(",".join)]
+LowerCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)

@@ -1,0 +1,212 @@
+"""The seam to the one Ollama server: bytes out, bytes in, and errors that tell "asleep" from "said no".
+
+httpcore, the transport underneath httpx, is used directly: foreman relays bytes, so redirects,
+cookies, decoding and URL merging would be cost without use (ADR 0014). Statuses are never raised;
+only what kept an answer from arriving is, as TargetUnreachable or TargetLost.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpcore
+import trio
+
+from foreman.errors import TargetLost, TargetUnreachable
+from foreman.wire import Header, Request
+
+CLOSE_GRACE = 1.0  # seconds to say goodbye to a connection; after that it is dropped
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# Not the target's business, or harmful to it: a foreign Origin alone earns a bare 403 from Ollama,
+# the client's Authorization is for foreman, and what comes back must be readable as it passes.
+_KEPT_BACK = HOP_BY_HOP | {
+    b"accept-encoding",
+    b"authorization",
+    b"cookie",
+    b"expect",
+    b"host",
+    b"origin",
+    b"referer",
+    b"x-api-key",
+}
+
+
+def onward(headers: tuple[Header, ...]) -> list[Header]:
+    """The client's headers that go to the target."""
+    named = {
+        token.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for token in value.split(b",")
+    }
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in _KEPT_BACK and name not in named and not name.startswith(b"sec-")
+    ]
+
+
+def backward(headers: list[Header]) -> tuple[Header, ...]:
+    """The target's headers that go to the client; CORS and Date are foreman's own."""
+    return tuple(
+        (name, value)
+        for name, value in ((name.lower(), value) for name, value in headers)
+        if name not in HOP_BY_HOP
+        and name not in (b"date", b"server")
+        and not name.startswith(b"access-control-")
+        and not (name == b"vary" and value.lower() == b"origin")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose head has come; iterate `body` for its bytes as they arrive."""
+
+    status: int
+    headers: tuple[Header, ...]
+    body: AsyncIterable[bytes]
+
+    async def read(self, limit: int = 64 << 20) -> bytes:
+        """The whole body. Raises TargetLost when it breaks off or exceeds `limit` bytes."""
+        collected = bytearray()
+        async for chunk in self.body:
+            collected += chunk
+            if len(collected) > limit:
+                raise TargetLost(f"the body is larger than {limit} bytes")
+        return bytes(collected)
+
+
+class Target:
+    """One connection pool to the target. Each actor that speaks to it has its own.
+
+    `url` is the base URL (http or https), `token` an optional bearer token for it,
+    `connect_timeout` in seconds. Use it as an async context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        connect_timeout: float = 5.0,
+        connections: int = 16,
+    ) -> None:
+        base = httpcore.URL(url.rstrip("/"))
+        self._scheme, self._host, self._port = base.scheme, base.host, base.port
+        self._prefix = base.target.rstrip(b"/")
+        default_port = 443 if base.scheme == b"https" else 80
+        port = b"" if base.port in (None, default_port) else b":%d" % base.port
+        host = b"[%s]" % base.host if b":" in base.host else base.host
+        self._fixed: list[Header] = [(b"Host", host + port), (b"Accept-Encoding", b"identity")]
+        if token:
+            self._fixed.append((b"Authorization", b"Bearer " + token.encode()))
+        self._extensions = {"timeout": {"connect": connect_timeout}}
+        self._pool = httpcore.AsyncConnectionPool(
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=60.0,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with trio.move_on_after(CLOSE_GRACE, shield=True):
+            await self._pool.aclose()
+
+    @asynccontextmanager
+    async def send(
+        self, request: Request, upload: AsyncIterable[bytes] | None = None
+    ) -> AsyncIterator[Answer]:
+        """Send `request` (or its headers and then `upload`) and yield the answer's head.
+
+        Leaving the block early cancels the request at the target. Raises TargetUnreachable when no
+        connection could be made and TargetLost when it broke, also from iterating the body.
+        """
+        headers = [*self._fixed, *onward(request.headers), *_framing(request, upload is not None)]
+        url = httpcore.URL(
+            scheme=self._scheme,
+            host=self._host,
+            port=self._port,
+            target=self._prefix + request.path,
+        )
+        outgoing = httpcore.Request(
+            request.method,
+            url,
+            headers=headers,
+            content=request.body if upload is None else upload,
+            extensions=self._extensions,
+        )
+        response = await self._exchange(outgoing)
+        try:
+            yield Answer(response.status, backward(response.headers), _Body(response))
+        finally:
+            with trio.move_on_after(CLOSE_GRACE, shield=True):
+                await response.aclose()
+
+    async def fetch(self, request: Request, limit: int = 64 << 20) -> tuple[Answer, bytes]:
+        """Send and read it all; for small answers. Raises as `send` does."""
+        async with self.send(request) as answer:
+            return answer, await answer.read(limit)
+
+    async def _exchange(self, outgoing: httpcore.Request) -> httpcore.Response:
+        try:
+            return await self._pool.handle_async_request(outgoing)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            raise TargetUnreachable(_reason(error)) from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            raise TargetLost(_reason(error)) from error
+
+
+def _framing(request: Request, uploads: bool) -> list[Header]:
+    """How the target can tell where the request's body ends."""
+    if uploads:
+        length = dict(request.headers).get(b"content-length")
+        return [(b"Content-Length", length) if length else (b"Transfer-Encoding", b"chunked")]
+    if request.body or request.method not in (b"GET", b"HEAD"):
+        return [(b"Content-Length", b"%d" % len(request.body))]
+    return []
+
+
+class _Body:
+    """The response's bytes, with httpcore's errors turned into ours."""
+
+    __slots__ = ("_response",)
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        assert isinstance(stream, AsyncIterable)
+        try:
+            async for chunk in stream:
+                yield chunk
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            raise TargetLost(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
