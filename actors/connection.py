@@ -143,6 +143,8 @@ class Connection:
             self._enter(Phase.CLOSING)
             with suppress(OSError):
                 self._stream.socket.shutdown(trio.socket.SHUT_WR)
+            if self._protocol.heard_out:
+                self._reading.cancel()
             await self._protocol.handle(Closed())
 
     async def _flush(self) -> None:
@@ -215,6 +217,12 @@ class _Protocol(H11Protocol):
 
     def _overlong(self, stream: WSStream) -> bool:
         return stream.buffer.length > self.config.websocket_max_message_size
+
+    @property
+    def heard_out(self) -> bool:
+        """Whether the client has finished its request and begun no other."""
+        finished = self._http.their_state in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
+        return finished and not self._http.trailing_data[0]
 
     async def flush(self) -> None:
         """Hand over what has gathered, in one piece."""

@@ -50,7 +50,7 @@ async def _serve(
     call: EmbedCall, ports: Ports, breaker: Breaker, places: trio.CapacityLimiter, limit: float
 ) -> None:
     """Answer one call; its channel has room for every part, so a client that left blocks nobody."""
-    with call.parts, ports.metrics.embedding() as measured:
+    with call.parts, ports.metrics.embedding() as measured, call.scope:
         async with places:
             parts = await _embed(call, ports.target, breaker, limit)
         head = parts[0]
@@ -73,5 +73,4 @@ async def _embed(
         return (ResponseFailed(503, text, retry_after=max(1, ceil(refused.retry_in or 1))),)
     except TargetError as error:
         return (ResponseFailed(503, f"the Ollama server cannot be reached: {error}", 5),)
-    length = (b"content-length", b"%d" % len(body))
-    return (ResponseHead(answer.status, (*answer.headers, length)), body, ResponseEnd())
+    return (ResponseHead(answer.status, answer.headers), body, ResponseEnd())

@@ -7,6 +7,7 @@ Crash:  open connections are cut; the next incarnation accepts new ones.
 
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,17 +17,28 @@ import trio
 
 from actors.listener import EdgeLimits, serve
 from actors.mailbox import ask
-from actors.messages import Call, Describe, Drain, EmbedCall, Gone, Refresh, Reply, Unloaded
-from actors.messages import PollerMessage, WorkerMessage
+from actors.messages import (
+    Call,
+    Describe,
+    Drain,
+    EmbedCall,
+    Gone,
+    PollerMessage,
+    Refresh,
+    Reply,
+    Unloaded,
+    WorkerMessage,
+)
+from foreman import tables
 from foreman.admission import Admitted
 from foreman.api import app
 from foreman.api.exchange import ASGIApp, Message, Receive, Scope, Send
 from foreman.api.lazy import LazyApp
 from foreman.api.ports import Ports, Queued
 from foreman.inventory import Inventory
-from foreman.jobs import JobId, JobIds
+from foreman.jobs import JobIds
 from foreman.metrics import Metrics
-from foreman.queue_view import QueueView
+from foreman.queue_view import QueueView, with_batch
 from foreman.reader import Reader
 from foreman.target import Target
 from foreman.wire import Request, ResponseEnd, ResponseFailed, ResponsePart, Route
@@ -85,15 +97,21 @@ class Desk:
     @asynccontextmanager
     async def embed(self, request: Request) -> AsyncIterator[AsyncIterator[ResponsePart]]:
         parts, answer = trio.open_memory_channel[ResponsePart](EMBED_PARTS)
+        scope = trio.CancelScope()
         with answer:
-            await self._channels.embed.send(EmbedCall(request, parts))
-            yield answer
+            try:
+                await self._channels.embed.send(EmbedCall(request, parts, scope))
+                yield answer
+            finally:
+                scope.cancel("nobody waits for it any more")
 
     async def unloaded(self, model_key: str) -> None:
         await self._channels.worker.send(Unloaded(model_key))
 
     async def queue(self) -> QueueView:
-        return await ask(self._channels.worker, Describe)
+        view = await ask(self._channels.worker, Describe)
+        lanes = await self._reader.read(tables.lane_counts)
+        return with_batch(view, lanes, time.time_ns() // 1000)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await self._reader.read(query)

@@ -6,6 +6,7 @@ between travels in the same order on the store's queue.
 """
 
 import logging
+from functools import partial
 
 import outcome
 import trio
@@ -14,7 +15,7 @@ from actors.mailbox import Pending, StoreInbox, write, write_later
 from foreman import tables
 from foreman.attempt import Again, Fail, Finish, Settlement
 from foreman.errors import NoReply, StaleJob, StoreError
-from foreman.jobs import FailureCode, JobClass, Requeue, State
+from foreman.jobs import LIVE, FailureCode, JobClass, JobId, Requeue, State
 from foreman.tables import JobRef, NewJob, Result, Transaction
 
 log = logging.getLogger("foreman.journal")
@@ -28,19 +29,21 @@ Submitted = Pending[outcome.Maybe[JobRef]]
 class Journal:
     """One job's way through its states.
 
-    It begins with the row's `ref`, with a submission that is on its way, or with a `new` job of
+    `job` begins with its row's `ref`, with a submission that is on its way, or as a `new` job of
     which no row exists yet. `state` is what was last sent.
     """
 
     def __init__(
         self,
         store: StoreInbox,
+        job: JobId,
         *,
         ref: JobRef | None = None,
         submitted: Submitted | None = None,
         new: NewJob | None = None,
     ) -> None:
         self._store = store
+        self._job = job
         self._ref = ref
         self._pending = submitted
         self._new = new
@@ -66,10 +69,15 @@ class Journal:
         self._pending = await write_later(self._store, step)
 
     async def confirm(self) -> JobRef:
-        """Wait until what was sent is on disk. Raises StoreError or NoReply when it is not."""
+        """Wait until what was sent is on disk. Raises StoreError when it never will be.
+
+        Raises NoReply when nobody knows: the store crashed with it in hand.
+        """
         if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._ref = (await pending.answer()).unwrap()
+            answer = await self._pending.answer()  # cancelled here, the next call waits again
+            self._pending.slot.close()
+            self._pending = None
+            self._ref = answer.unwrap()
         if self._ref is None:
             raise NoReply
         return self._ref
@@ -85,27 +93,47 @@ class Journal:
     async def end(self, settlement: Settlement, result: Result | None = None) -> None:
         """Write how it ended, again and again until it is on disk: nothing stays `working`.
 
-        Raises StoreError or NoReply only if the claim itself never got there.
+        What the store refused before is as if it had never been sent.
         """
-        ref = await self.confirm()
+        ref = await self._whereabouts()
         pause = RETRY_FIRST
+
+        def step(tx: Transaction) -> None:
+            here = ref or _found(tx, self._job)
+            if here is not None:
+                _end(tx, here, settlement, result)
+
         while True:
             try:
-                self._ref = await write(self._store, lambda tx: _end(tx, ref, settlement, result))
-                return
+                return await write(self._store, step)
             except StaleJob:
-                log.exception("it was moved on by someone else", extra={"job": ref.id})
+                log.warning("its row had moved on already", extra={"job": self._job})
                 return
             except (StoreError, NoReply) as error:
-                log.warning("cannot record its end yet: %s", error, extra={"job": ref.id})
+                log.warning("cannot record its end yet: %s", error, extra={"job": self._job})
             await trio.sleep(pause)
             pause = min(RETRY_CAP, 2 * pause)
 
+    async def _whereabouts(self) -> JobRef | None:
+        """The row as it was last seen on disk; None when only the row itself can tell."""
+        try:
+            return await self.confirm()
+        except StoreError:
+            return self._ref
+        except NoReply:
+            return None
 
-def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | None) -> JobRef:
+
+def _found(tx: Transaction, job: JobId) -> JobRef | None:
+    """The row of a job that is still alive."""
+    row = tables.get_job(tx.connection, job)
+    return row.ref if row is not None and row.state in LIVE else None
+
+
+def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | None) -> None:
     match settlement:
         case Finish(verdict, incomplete):
-            return tables.finish(
+            tables.finish(
                 tx,
                 ref,
                 result=result,
@@ -114,10 +142,29 @@ def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | 
                 incomplete=incomplete,
             )
         case Fail(code, text):
-            return tables.fail(tx, ref, code, text)
+            tables.fail(tx, ref, code, text)
+        case Again() if ref.state is State.QUEUED:
+            pass  # it never left
         case Again(reason, delay, text):
             due = tx.now + round(delay * 1e6) if delay else None
-            return tables.requeue(tx, ref, reason, not_before_us=due, message=text or None)
+            tables.requeue(tx, ref, reason, not_before_us=due, message=text or None)
+
+
+async def take_over(store: StoreInbox) -> None:
+    """Settle what a crashed worker left live; for one that begins and owns no job yet.
+
+    Comes back when that is on disk, however long the store is in trouble.
+    """
+    while True:
+        try:
+            found = await write(store, partial(tables.recover, this_boot=True))
+        except (StoreError, NoReply) as error:
+            log.warning("cannot begin yet: %s", error)
+            await trio.sleep(RETRY_CAP)
+        else:
+            if found != tables.Recovered():
+                log.warning("took over from a crashed worker: %s", found)
+            return
 
 
 def put_back(job_class: JobClass) -> Settlement:

@@ -122,7 +122,7 @@ async def serve(
     clients = _Clients(app, limits)
     async with trio.open_nursery() as connections:
         async with listener, trio.open_nursery() as entrance:
-            entrance.start_soon(_accept, listener, clients, connections)
+            entrance.start_soon(_let_in, listener, clients, connections)
             task_status.started()
             await shutdown()
             entrance.cancel_scope.cancel()
@@ -130,23 +130,25 @@ async def serve(
         connections.cancel_scope.deadline = trio.current_time() + grace
 
 
-async def _accept(
+async def _let_in(
     listener: trio.SocketListener, clients: "_Clients", connections: trio.Nursery
 ) -> None:
-    failing = False
     while True:
         await clients.room.acquire()
+        connections.start_soon(clients.serve, await _accept(listener))
+
+
+async def _accept(listener: trio.SocketListener) -> trio.SocketStream:
+    """The next client, however long the machine cannot take one in."""
+    failing = False
+    while True:
         try:
-            stream = await listener.accept()
+            return await listener.accept()
         except OSError as error:  # no descriptor or memory left, or a firewall's veto
-            clients.room.release()
             if not failing:
                 log.error("accepting no connections for now: %s", error)
             failing = True
             await trio.sleep(ACCEPT_PAUSE)
-        else:
-            failing = False
-            connections.start_soon(clients.serve, stream)
 
 
 class _Clients:
@@ -165,7 +167,7 @@ class _Clients:
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, from accept to close; gives its place in `room` back."""
         try:
-            await self._admit(stream, _origin(stream.socket.getpeername()[0]))
+            await self._admit(stream, origin_of(stream.socket.getpeername()[0]))
         except OSError:
             log.debug("a client left before it was let in")
         finally:
@@ -215,7 +217,7 @@ def _files_for_clients() -> int:
     return sys.maxsize if allowed == resource.RLIM_INFINITY else max(1, allowed - RESERVED_FILES)
 
 
-def _origin(address: str) -> str:
+def origin_of(address: str) -> str:
     """Whom a connection counts against: an address, an IPv6 network of /64, or LOOPBACK."""
     ip = ip_address(address.partition("%")[0])
     ip = getattr(ip, "ipv4_mapped", None) or ip

@@ -28,7 +28,9 @@ async def ask(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], M
     Giving up does not undo it: the question may still be carried out. Raises NoReply when the
     actor dropped it, trio.BrokenResourceError when nobody reads that inbox any more.
     """
-    return await (await post(inbox, question)).answer()
+    pending = await post(inbox, question)
+    with pending.slot:
+        return await pending.answer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ class Pending(Generic[T]):
     slot: trio.MemoryReceiveChannel[T]
 
     async def answer(self) -> T:
-        """Wait for it. Raises NoReply when the actor dropped the question."""
-        with self.slot:
-            try:
-                return await self.slot.receive()
-            except trio.EndOfChannel:
-                raise NoReply from None
+        """Wait for it, again if the first wait was cancelled.
+
+        Raises NoReply when the actor dropped the question.
+        """
+        try:
+            return await self.slot.receive()
+        except trio.EndOfChannel:
+            raise NoReply from None
 
 
 async def post(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], M]) -> Pending[T]:
@@ -71,14 +75,25 @@ async def write(store: StoreInbox, do: Callable[[Transaction], T]) -> T:
 
     Raises what `do` raised (its writes are rolled back), StoreFull, StoreBusy or NoReply.
     """
-    return (await (await write_later(store, do)).answer()).unwrap()
+    pending = await write_later(store, do)
+    with pending.slot:
+        return (await pending.answer()).unwrap()
 
 
 async def write_later(
     store: StoreInbox, do: Callable[[Transaction], T]
 ) -> Pending[outcome.Maybe[T]]:
     """Queue `do` behind what was sent before, without waiting for the disk."""
-    def question(reply: Reply[outcome.Maybe[T]]) -> Write[Any]:
-        return Write(do, reply)
+    message, pending = writing(do)
+    await store.send(message)
+    return pending
 
-    return await post(store, question)
+
+def writing(do: Callable[[Transaction], T]) -> tuple[Write[T], Pending[outcome.Maybe[T]]]:
+    """The message that asks for a write, and its answer; for who must know of it before it is sent.
+
+    Whoever does not send it after all closes its `reply`.
+    """
+    reply: Reply[outcome.Maybe[T]]
+    reply, slot = trio.open_memory_channel[outcome.Maybe[T]](1)
+    return Write(do, reply), Pending(slot)

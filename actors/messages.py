@@ -99,7 +99,8 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class EmbedCall:
-    """ingress -> embed: answer this embedding beside the queue. Closing `parts` cancels it."""
+    """ingress -> embed: answer this embedding beside the queue, unless `scope` was cancelled."""
 
     request: Request
     parts: trio.MemorySendChannel[ResponsePart]
+    scope: trio.CancelScope

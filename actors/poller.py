@@ -9,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -26,6 +27,7 @@ log = logging.getLogger("foreman.poller")
 
 LOOK_TIMEOUT = 5.0  # seconds for each of the requests of one look
 PROBE_INTERVAL = 2.0  # seconds between looks while the target is away: it is seen within 5
+KEEP_TIMEOUT = 20.0  # seconds for the embedding model to load; if it takes longer, the next look sees
 JITTER = (0.9, 1.0)  # never later than promised
 
 
@@ -48,40 +50,45 @@ async def run(
 ) -> None:
     """Look every `interval` seconds, and when asked, until the inbox is closed."""
     inventory = Inventory()
+    asked: list[PollerMessage] = []
     with inbox.clone() as questions:
         task_status.started()
         while True:
-            inventory = await _look(ports, inventory)
+            with ExitStack() as slots:  # whoever asked is told even if this look is the last
+                for question in asked:
+                    slots.enter_context(question.reply)
+                inventory = await _look(ports, inventory, whole=not asked)
+                for question in asked:
+                    respond(question.reply, inventory)
             if embed_model and not inventory.degraded:
                 await _keep_resident(ports.target, inventory, embed_model)
             pause = PROBE_INTERVAL if inventory.degraded else interval
-            with trio.move_on_after(pause * random.uniform(*JITTER)):
-                try:
-                    inventory = await _answer(questions, ports, inventory)
-                except trio.EndOfChannel:
-                    return
+            try:
+                asked = await _questions(questions, pause * random.uniform(*JITTER))
+            except trio.EndOfChannel:
+                return
 
 
-async def _answer(
-    questions: trio.MemoryReceiveChannel[PollerMessage], ports: Ports, inventory: Inventory
-) -> Inventory:
-    """Wait for a question, look once, and answer everyone who asked before the look ended."""
-    asked = [await questions.receive()]
-    inventory = await _look(ports, inventory)
-    try:
-        while True:
+async def _questions(
+    questions: trio.MemoryReceiveChannel[PollerMessage], pause: float
+) -> list[PollerMessage]:
+    """Everyone who asks before the next look begins; nobody, if `pause` seconds pass."""
+    asked: list[PollerMessage] = []
+    with trio.move_on_after(pause):
+        asked.append(await questions.receive())
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while asked:
             asked.append(questions.receive_nowait())
-    except (trio.WouldBlock, trio.EndOfChannel):
-        pass
-    for question in asked:
-        respond(question.reply, inventory)
-    return inventory
+    return asked
 
 
-async def _look(ports: Ports, last: Inventory) -> Inventory:
-    """One look. Garbage with a 200 is a failure too; an honest empty list is not."""
+async def _look(ports: Ports, last: Inventory, *, whole: bool) -> Inventory:
+    """One look, at what is installed and, if `whole`, at what is loaded.
+
+    Garbage with a 200 is a failure too; an honest empty list is not.
+    """
     try:
-        seen = await _read(ports.target)
+        seen = await _read(ports.target, last, whole=whole)
     except (TargetError, trio.TooSlowError, msgspec.MsgspecError) as error:
         reason = str(error) or "no answer in time"
         if not last.degraded or last.polled_at is None:
@@ -103,15 +110,14 @@ class _Ps(msgspec.Struct):
     models: list[Loaded] | None
 
 
-async def _read(target: Target) -> Inventory:
+async def _read(target: Target, last: Inventory, *, whole: bool) -> Inventory:
     tags = await _get(target, b"/api/tags")
-    version = await _get(target, b"/api/version")
     installed = msgspec.json.decode(tags, type=_Tags).models or []
     return Inventory(
         models={key: each for each in installed if (key := _key(each.name)) is not None},
-        loaded=await _loaded(target),
+        loaded=await _loaded(target) if whole else last.loaded,
         tags=tags,
-        version=version,
+        version=await _get(target, b"/api/version") if whole else last.version,
         degraded=False,
         reason="",
         polled_at=time.time(),
@@ -149,8 +155,9 @@ async def _keep_resident(target: Target, inventory: Inventory, model: str) -> No
     body = msgspec.json.encode({"model": model, "input": [], "keep_alive": -1})
     request = Request(b"POST", b"/api/embed", ((b"content-type", b"application/json"),), body)
     try:
-        answer, text = await target.fetch(request)
-    except TargetError as error:
+        with trio.fail_after(KEEP_TIMEOUT):
+            answer, text = await target.fetch(request)
+    except (TargetError, trio.TooSlowError) as error:
         log.warning("cannot load the embedding model %s: %s", model, error)
         return
     if answer.status != 200:

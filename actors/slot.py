@@ -7,12 +7,24 @@ import trio
 
 from actors.journal import Journal, put_back
 from actors.mailbox import StoreInbox
+from foreman import names
 from foreman.admission import Admitted
-from foreman.attempt import Fail, Finish, Settlement, SilenceLimits, Sink, Work, attempt, settle
+from foreman.attempt import (
+    Fail,
+    Finish,
+    Settlement,
+    SilenceLimits,
+    Sink,
+    Work,
+    attempt,
+    settle,
+)
 from foreman.batch import BatchAnswer, OutputTooLarge
 from foreman.errors import NoReply, StoreError
 from foreman.jobs import FailureCode, JobClass, JobId
+from foreman.logs import about
 from foreman.metrics import Metrics
+from foreman.queue_view import RunningJob, shown
 from foreman.reader import Reader
 from foreman.residency import Residency
 from foreman.scheduling import Limits
@@ -22,6 +34,7 @@ from foreman.wire import ResponseFailed, ResponsePart
 log = logging.getLogger("foreman.slot")
 
 PUT_BACK_GRACE = 2.0  # seconds to journal a job on the way out; below the worker tier's grace
+STORE_PAUSE = 1.0  # seconds before a job that the store refused may be tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +81,35 @@ class Occupant:
     scope: trio.CancelScope
     load_s: float = 0.0
 
+    def shown(self, now: float) -> RunningJob:
+        """What /queue says of it."""
+        task = self.task
+        return RunningJob(
+            task.job,
+            names.display(task.admitted.key),
+            shown(task.admitted.fingerprint),
+            task.job_class,
+            task.journal.state,
+            now - self.since,
+        )
+
 
 async def occupy(
     occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
 ) -> Settlement:
     """Run the task to its end, whatever that is, and return it when it is on disk.
 
-    Cancelled from outside, it journals what `put_back` says within PUT_BACK_GRACE.
+    Cancelled from outside, it journals what `put_back` says within PUT_BACK_GRACE. After any other
+    exception the row stays as it is: the worker's next incarnation counts that as a crash.
     """
     task = occupant.task
+    with about(task.job):
+        return await _occupy(task, occupant, ports, rules, residency)
+
+
+async def _occupy(
+    task: Task, occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
+) -> Settlement:
     try:
         await task.journal.claim(resident=task.work.load is None)
         settlement = await _attempt(occupant, ports, rules, residency)
@@ -84,14 +117,26 @@ async def occupy(
         await task.journal.end(settlement, kept)
         return settlement
     except (StoreError, NoReply) as error:
-        log.error("the store refused it: %s", error, extra={"job": task.job})
-        text = f"the job cannot be journalled: {error}"
-        await _tell(task, ResponseFailed(507, text))
-        return Fail(FailureCode.INTERRUPTED, text)
-    except BaseException:
+        return await _refused(task, error)
+    except trio.Cancelled:
         with trio.move_on_after(PUT_BACK_GRACE, shield=True):
             await task.journal.end(put_back(task.job_class))
         raise
+
+
+async def _refused(task: Task, error: Exception) -> Settlement:
+    """The store would not take it: the client is told, and the row left as consistent as it can be.
+
+    It takes a while, so that a job which comes back is not tried again without a pause.
+    """
+    log.error("the store refused it: %s", error)
+    text = f"the job cannot be journalled: {error}"
+    await _tell(task, ResponseFailed(507, text))
+    settlement = put_back(task.job_class)
+    with trio.move_on_after(PUT_BACK_GRACE):
+        await task.journal.end(settlement)
+    await trio.sleep(STORE_PAUSE if task.job_class is JobClass.BATCH else 0)
+    return settlement
 
 
 async def _attempt(

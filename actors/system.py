@@ -75,9 +75,10 @@ class _Channel:
 async def serve(
     settings: Settings,
     *,
+    stop: trio.Event | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run the daemon until SIGTERM or SIGINT; `started` gives the base URL it serves on.
+    """Run the daemon until a signal or `stop`; `started` gives the base URL it serves on.
 
     Raises StoreRefused or OSError when it cannot start, TooManyRestarts when it cannot go on.
     """
@@ -87,7 +88,7 @@ async def serve(
                 open_listener(settings.listen.host, settings.listen.port, _edge(settings))
             )
             async with trio.open_nursery() as nursery:
-                stop = trio.Event()
+                stop = trio.Event() if stop is None else stop
                 await nursery.start(_heed_signals, stop, nursery.cancel_scope)
                 tiers = await _wire(settings, database, listener, stop, stack)
                 ready = partial(_announce, listener, database, task_status)

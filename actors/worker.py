@@ -8,70 +8,47 @@ Crash:  batch jobs go back to the queue when the next incarnation starts; waitin
 import logging
 import math
 import random
-import time
 from dataclasses import dataclass, field
 from typing import assert_never
 
 import trio
 
-from actors.journal import Journal, Submitted
-from actors.mailbox import respond, write_later
+from actors.journal import Journal, take_over
+from actors.mailbox import respond
 from actors.messages import Call, Describe, Drain, Gone, Unloaded, Wake, WorkerMessage
 from actors.slot import PUT_BACK_GRACE, Occupant, Ports, Rules, Task, occupy
-from foreman import tables
+from actors.waiting import Waiting, refuse
 from foreman.admission import Admitted, Refused
 from foreman.attempt import Again, Fail, Finish, Settlement, Work, answers
 from foreman.batch import BatchAnswer, read_batch_job
-from foreman.errors import NoReply, StoreError
-from foreman.jobs import FailureCode, Fingerprint, JobClass, JobId, Requeue
+from foreman.batch_lanes import RECONCILE, BatchLanes
+from foreman.jobs import FailureCode, JobClass, JobId, Requeue
 from foreman.lanes import CallLanes
-from foreman.queue_view import QueueView, RunningJob, WaitingCall, WaitingLane
+from foreman.progress import Progress
+from foreman.queue_view import QueueView, lanes_of_calls, shown, waiting_calls
 from foreman.residency import Residency
-from foreman.scheduling import Idle, Lane, LaneKey, Run, Turn, WaitUntil, after, decide
-from foreman.tables import LaneHead, NewJob
+from foreman.scheduling import Idle, Lane, Run, WaitUntil, decide
 from foreman.wire import Request, ResponseFailed, Route
 
 log = logging.getLogger("foreman.worker")
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 STOPPING = "foreman is shutting down"
-RECONCILE = 5.0  # seconds between looks at the table that no hint asked for; jittered
-BACK_OFF_CAP = 30.0  # seconds between looks at a target that is away
-SERVED_KEPT = 4096  # lanes whose last service is remembered
-MEAN_WEIGHT = 0.2  # of the newest job in the running mean of their lengths
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A call in its lane. `journal` knows how much of it the store has been told."""
-
-    call: Call
-    arrived: float
-    submitted: Submitted | None = None
-    journal: Journal | None = None  # of its last attempt, once there was one
-
-    @property
-    def job(self) -> JobId:
-        return self.call.job
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        return self.call.admitted.fingerprint
+INTERRUPTED = "the request was interrupted, please try again"
+PROBE_CAP = 2.5  # seconds between looks at a target that is away: its return is seen within 5
+LOSSES = 3  # times in a row that a connection may break under one job while the target is there
 
 
 @dataclass(slots=True)
 class _State:
-    calls: CallLanes[_Waiting] = field(default_factory=CallLanes[_Waiting])
-    batch: tuple[LaneHead, ...] = ()
+    calls: CallLanes[Waiting] = field(default_factory=CallLanes[Waiting])
+    batch: BatchLanes = field(default_factory=BatchLanes)
     residency: Residency = field(default_factory=Residency)
-    turn: Turn | None = None
-    served: dict[LaneKey, float] = field(default_factory=dict[LaneKey, float])
-    interactive_end: tuple[Fingerprint, float] | None = None
+    progress: Progress = field(default_factory=Progress)
     running: Occupant | None = None
     away: int = 0  # looks at the target, in a row, that found nobody
+    lost: tuple[JobId, int] | None = None  # the job that was lost last, and how often in a row
     draining: bool = False
-    mean_seconds: float = 1.0  # of a job, running mean
-    look: bool = True  # the table may have changed
     changed: trio.Event = field(default_factory=trio.Event)
     woken: trio.Event = field(default_factory=trio.Event)
 
@@ -89,6 +66,7 @@ async def run(
 ) -> None:
     """Serve until the inbox is closed; then put the running job back and return."""
     state = _State()
+    await take_over(ports.store)
     with inbox.clone() as messages, hints.clone() as wakes:
         try:
             async with trio.open_nursery() as nursery:
@@ -105,7 +83,7 @@ async def run(
 
 async def _heed(state: _State, wakes: trio.MemoryReceiveChannel[Wake]) -> None:
     async for _ in wakes:
-        state.look = True
+        state.batch.stale = True
         state.woken.set()
         state.changed.set()
 
@@ -135,28 +113,16 @@ async def _take(state: _State, ports: Ports, rules: Rules, call: Call) -> None:
     if state.draining or len(state.calls) >= rules.max_waiting:
         respond(call.position, len(state.calls))
         text = STOPPING if state.draining else BUSY
-        _refuse(call, ResponseFailed(503, text, retry_after=_retry_after(state)))
+        refuse(call, ResponseFailed(503, text, retry_after=_retry_after(state)))
         return
-    waiting = _Waiting(call, trio.current_time())
+    waiting = Waiting(call, trio.current_time())
     state.residency.arrived(waiting.fingerprint)
     idle = state.running is None and not state.calls and not state.away
     state.calls.add(waiting)
     respond(call.position, _position(state, call.job))
     if not idle:
-        new = _row(call)
-        waiting.submitted = await write_later(ports.store, lambda tx: tables.submit(tx, new))
+        await waiting.submit(ports.store)
     state.changed.set()
-
-
-def _row(call: Call) -> NewJob:
-    return NewJob(
-        call.job,
-        JobClass.INTERACTIVE,
-        call.route.path,
-        call.admitted.model,
-        call.admitted.fingerprint,
-        streamed=call.admitted.streamed,
-    )
 
 
 async def _drop(state: _State, ports: Ports, job: JobId) -> None:
@@ -165,38 +131,19 @@ async def _drop(state: _State, ports: Ports, job: JobId) -> None:
         state.running.scope.cancel("the client hung up")
     elif waiting := state.calls.remove(job):
         waiting.call.parts.close()
-        await _journal_loss(ports, waiting, FailureCode.CANCELLED, "the client hung up")
+        await waiting.leave(ports.store, FailureCode.CANCELLED, "the client hung up")
 
 
 async def _release_all(state: _State, ports: Ports) -> None:
     """Let go of every call that waits: neither a crash nor a stop may leave a client hanging."""
-    for lane in state.calls.order(None):
-        for waiting in lane:
-            if not state.is_running(waiting.job):
-                state.calls.remove(waiting.job)
-                _refuse(waiting.call, ResponseFailed(503, STOPPING, retry_after=5))
-                await _journal_loss(ports, waiting, FailureCode.INTERRUPTED, STOPPING)
-
-
-async def _journal_loss(
-    ports: Ports, waiting: _Waiting, code: FailureCode, text: str
-) -> None:
-    if waiting.journal is None and waiting.submitted is None:
-        return  # the store has never heard of it
-    journal = waiting.journal or Journal(ports.store, submitted=waiting.submitted)
-    try:
-        await journal.end(Fail(code, text))
-    except (StoreError, NoReply) as error:  # it was never stored
-        log.warning("cannot journal that it left: %s", error, extra={"job": waiting.job})
-
-
-def _refuse(call: Call, refusal: ResponseFailed) -> None:
-    """Answer a call that has not begun: its channel has room, nothing was sent on it yet."""
-    with call.parts:
-        try:
-            call.parts.send_nowait(refusal)
-        except trio.BrokenResourceError:
-            pass  # the client has gone too
+    text = STOPPING if state.draining else INTERRUPTED
+    waiting = [each for lane in state.calls.order(None) for each in lane]
+    left = [each for each in waiting if not state.is_running(each.job)]
+    for each in left:
+        state.calls.remove(each.job)
+        refuse(each.call, ResponseFailed(503, text, retry_after=5))
+    for each in left:
+        await each.leave(ports.store, FailureCode.INTERRUPTED, text)
 
 
 def _position(state: _State, job: JobId) -> int:
@@ -209,7 +156,7 @@ def _position(state: _State, job: JobId) -> int:
 def _retry_after(state: _State) -> int:
     """Seconds until a place is expected to be free: what is left of one mean job, at least 1."""
     spent = trio.current_time() - state.running.since if state.running else 0.0
-    return max(1, math.ceil(state.mean_seconds - spent))
+    return max(1, math.ceil(state.progress.mean_seconds - spent))
 
 
 # ---------------------------------------------------------------- the slot
@@ -219,30 +166,28 @@ async def _work(state: _State, ports: Ports, rules: Rules) -> None:
     while True:
         if state.away and not await _is_back(state, ports):
             continue
-        if state.look:
-            await _look(state, ports)
+        await state.batch.refresh(ports.reader)
         state.changed = trio.Event()
         decision = decide(
             _lanes(state),
             state.residency.resident,
-            state.turn,
+            state.progress.turn,
             state.residency.costs,
             trio.current_time(),
             rules.scheduling,
-            _interactive_end(state),
+            state.progress.interactive_end(state.residency.resident),
         )
         match decision:
             case Run():
                 await _perform(state, ports, rules, decision)
             case WaitUntil(at=at):
-                state.turn = None
+                state.progress.turn = None
                 with trio.move_on_at(at):
                     await state.changed.wait()
             case Idle():
-                state.turn = None
-                with trio.move_on_after(RECONCILE * random.uniform(0.8, 1.2)):
+                state.progress.turn = None
+                with trio.move_on_after(RECONCILE * random.uniform(1.0, 1.2)):
                     await state.changed.wait()
-                state.look = True
             case _:
                 assert_never(decision)
 
@@ -253,44 +198,26 @@ async def _is_back(state: _State, ports: Ports) -> bool:
     if await answers(ports.target):
         state.away = 0
         return True
-    pause = min(BACK_OFF_CAP, 0.5 * 2**state.away) * random.uniform(0.8, 1.0)
+    pause = min(PROBE_CAP, 0.5 * state.away) * random.uniform(0.8, 1.0)
     state.away += 1
     with trio.move_on_after(pause):
         await state.woken.wait()
     return False
 
 
-async def _look(state: _State, ports: Ports) -> None:
-    """Read the heads of the durable lanes: the table is the truth, hints only say when to look."""
-    state.look = False
-    now = time.time_ns() // 1000
-    heads = await ports.reader.read(lambda db: tables.lane_heads(db, now))
-    state.batch = tuple(head for head in heads if head.not_before <= now)
-
-
 def _lanes(state: _State) -> list[Lane]:
+    served = state.progress.served
     lanes = [
         Lane(
             waiting.fingerprint,
             JobClass.INTERACTIVE,
             waiting.job,
             waiting.arrived,
-            state.served.get((waiting.fingerprint, JobClass.INTERACTIVE)),
+            served.get((waiting.fingerprint, JobClass.INTERACTIVE)),
         )
         for waiting in state.calls.heads()
     ]
-    wall, now = time.time_ns() // 1000, trio.current_time()
-    for head in state.batch:
-        key = (head.fingerprint, JobClass.BATCH)
-        arrived = now - max(0, wall - head.arrived_at) / 1e6
-        lanes.append(Lane(*key, head.job_id, arrived, state.served.get(key)))
-    return lanes
-
-
-def _interactive_end(state: _State) -> float | None:
-    if state.interactive_end is None or state.interactive_end[0] != state.residency.resident:
-        return None
-    return state.interactive_end[1]
+    return lanes + state.batch.lanes(served)
 
 
 async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
@@ -307,26 +234,29 @@ async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
         ports.metrics.waited(task.job_class, occupant.since - waiting.arrived)
     try:
         settlement = await occupy(occupant, ports, rules, state.residency)
+    except BaseException:
+        if waiting is not None:  # it is journalled, or left to the next incarnation
+            state.calls.remove(task.job)
+            refuse(waiting.call, ResponseFailed(503, INTERRUPTED, retry_after=5))
+        raise
     finally:
         state.running = None
     _conclude(state, ports, run, occupant, settlement)
+    if occupant.scope.cancel_called:
+        await _drop(state, ports, task.job)  # its client left when it was on its way back
 
 
-def _call_task(state: _State, ports: Ports, waiting: _Waiting) -> Task:
+def _call_task(state: _State, ports: Ports, waiting: Waiting) -> Task:
     call = waiting.call
-    new = None if waiting.submitted else _row(call)
-    if waiting.journal is None:
-        waiting.journal = Journal(ports.store, submitted=waiting.submitted, new=new)
-    work = _work_for(state, call.request, call.route, call.admitted)
-    return Task(
-        call.job, JobClass.INTERACTIVE, call.admitted, work, call.parts.send, waiting.journal
-    )
+    work = _work_for(state, call.job, call.request, call.route, call.admitted)
+    journal = waiting.begin(ports.store)
+    return Task(call.job, JobClass.INTERACTIVE, call.admitted, work, call.parts.send, journal)
 
 
 async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Task | None:
-    state.look = True
-    ref = next(head.ref for head in state.batch if head.job_id == run.lane.head)
-    journal = Journal(ports.store, ref=ref)
+    state.batch.stale = True
+    ref = state.batch.ref(run.lane.head)
+    journal = Journal(ports.store, ref.id, ref=ref)
     try:
         job = await ports.reader.read(lambda db: read_batch_job(db, ref.id))
     except Refused as refused:
@@ -335,38 +265,37 @@ async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Ta
     if job is None:
         return None
     answer = BatchAnswer(rules.max_output)
-    work = _work_for(state, job.request, job.route, job.admitted)
+    work = _work_for(state, ref.id, job.request, job.route, job.admitted)
     return Task(
         ref.id, JobClass.BATCH, job.admitted, work, answer, journal, job.row.attempt, answer
     )
 
 
-def _work_for(state: _State, request: Request, route: Route, admitted: Admitted) -> Work:
+def _work_for(
+    state: _State, job: JobId, request: Request, route: Route, admitted: Admitted
+) -> Work:
     sure = state.residency.is_sure(admitted.fingerprint, trio.current_time())
-    return Work(request, route.dialect, admitted.streamed, None if sure else admitted.load)
+    load = None if sure else admitted.load
+    lost = state.lost[1] if state.lost and state.lost[0] == job else 0
+    return Work(request, route.dialect, admitted.streamed, load, lost >= LOSSES - 1)
 
 
 def _conclude(
     state: _State, ports: Ports, run: Run, occupant: Occupant, settlement: Settlement
 ) -> None:
     """Fold what happened into what the next decision looks at."""
-    task, lane, now = occupant.task, run.lane, trio.current_time()
-    spent = now - occupant.since
+    task, now = occupant.task, trio.current_time()
     if isinstance(settlement, Again) and settlement.reason is Requeue.TARGET_LOST:
         state.away = 1  # a call keeps its place; nothing runs before the target was seen again
+        before = state.lost[1] if state.lost and state.lost[0] == task.job else 0
+        state.lost = (task.job, before + 1)
         state.residency.forget()
     elif done := state.calls.remove(task.job):
         done.call.parts.close()
     if isinstance(settlement, Finish):
-        state.residency.used(lane.fingerprint, now, task.admitted.keep_alive)
-    state.turn = after(state.turn, run, occupant.load_s, spent - occupant.load_s)
-    state.served[lane.key] = now
-    while len(state.served) > SERVED_KEPT:
-        del state.served[min(state.served, key=state.served.__getitem__)]
-    if lane.job_class is JobClass.INTERACTIVE:
-        state.interactive_end = (lane.fingerprint, now)
-    state.mean_seconds += MEAN_WEIGHT * (spent - state.mean_seconds)
-    ports.metrics.concluded(task.admitted.model, lane.job_class, settlement)
+        state.residency.used(run.lane.fingerprint, now, task.admitted.keep_alive)
+    state.progress.concluded(run, occupant.load_s, now - occupant.since, now)
+    ports.metrics.concluded(task.admitted.model, task.job_class, settlement)
 
 
 # ---------------------------------------------------------------- what it shows
@@ -378,38 +307,14 @@ def _view(state: _State) -> QueueView:
         [each for each in lane if not state.is_running(each.job)]
         for lane in state.calls.order(state.residency.resident)
     ]
-    waiting = [each for lane in lanes for each in lane]
+    resident = state.residency.resident
     return QueueView(
-        running=_running_view(state.running, now) if state.running else None,
-        resident=str(state.residency.resident) if state.residency.resident else None,
-        lanes=tuple(_lane_view(lane, now) for lane in lanes if lane),
-        calls=tuple(
-            WaitingCall(each.job, each.call.admitted.model, place, now - each.arrived)
-            for place, each in enumerate(waiting, start=1)
-        ),
+        running=state.running.shown(now) if state.running else None,
+        resident=shown(resident) if resident else None,
+        lanes=lanes_of_calls(lanes, now),
+        calls=waiting_calls(lanes, now),
         loads=state.residency.loads,
         fcfs_loads=state.residency.fcfs_loads,
         target_away=state.away > 0,
     )
 
-
-def _running_view(occupant: Occupant, now: float) -> RunningJob:
-    task = occupant.task
-    return RunningJob(
-        task.job,
-        task.admitted.model,
-        str(task.admitted.fingerprint),
-        task.job_class,
-        task.journal.state,
-        now - occupant.since,
-    )
-
-
-def _lane_view(lane: list[_Waiting], now: float) -> WaitingLane:
-    return WaitingLane(
-        str(lane[0].fingerprint),
-        lane[0].call.admitted.model,
-        JobClass.INTERACTIVE,
-        len(lane),
-        now - lane[0].arrived,
-    )

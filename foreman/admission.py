@@ -65,7 +65,8 @@ def admit(route: Route, headers: tuple[Header, ...], body: bytes) -> Admitted:
     if route.path == "/v1/audio/transcriptions":
         model = _form_field(headers, body, "model")
         return _admitted(route, {"model": model})
-    return _admitted(route, read_object(headers, body))
+    empty = "missing request body" if route.dialect is Dialect.OLLAMA else "EOF"
+    return _admitted(route, read_object(headers, body, empty))
 
 
 def named_model(body: bytes) -> str | None:
@@ -80,11 +81,10 @@ def named_model(body: bytes) -> str | None:
 
 def _admitted(route: Route, fields: dict[str, Any]) -> Admitted:
     model = _typed(fields, "model", str, "") or ""
-    streamed = _typed(fields, "stream", bool, route.streams_by_default)
-    if route.kind is Kind.EMBEDDING or route.path == "/v1/audio/transcriptions":
-        streamed = False
+    can_stream = route.kind is Kind.INFERENCE and route.path != "/v1/audio/transcriptions"
+    streamed = can_stream and _typed(fields, "stream", bool, route.streams_by_default)
     if not model.strip():
-        raise _no_model(route)
+        raise _no_model(route, model)
     try:
         name = names.parse(model)
         key = names.key(model)
@@ -129,10 +129,10 @@ def load_request(route: Route, model: str, options: object, shift: object) -> Re
     return Request(b"POST", path.encode(), headers, msgspec.json.encode(document))
 
 
-def _no_model(route: Route) -> Refused:
-    if route.path in ("/api/generate", "/api/embed"):
-        return Refused(404, "model '' not found")
-    return Refused(400, "model is required")
+def _no_model(route: Route, blank: str) -> Refused:
+    if _LOADERS.get(route.path) is None or route.path == "/api/embeddings":
+        return Refused(400, "model is required")
+    return Refused(404, f"model '{blank}' not found")
 
 
 def unknown_model(route: Route, model: str) -> Refused:
@@ -180,15 +180,18 @@ _WANTED = frozenset(
 )
 
 
-def read_object(headers: tuple[Header, ...], body: bytes) -> dict[str, Any]:
+def read_object(
+    headers: tuple[Header, ...], body: bytes, empty: str = "missing request body"
+) -> dict[str, Any]:
     """The members foreman looks at, by lower-case name: Go matches keys without case, last wins.
 
-    Content-Type is never looked at, as Ollama never does. Raises Refused for what is no object.
+    Content-Type is never looked at, as Ollama never does. Raises Refused for what is no object, with
+    the text `empty` where there is nothing at all.
     """
     if dict(headers).get(b"content-encoding") == b"zstd":
         body = _decompress(body)
     if not body.strip():
-        raise Refused(400, "missing request body")
+        raise Refused(400, empty)
     try:
         members = _top_level.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

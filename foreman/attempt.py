@@ -17,7 +17,14 @@ from foreman.errors import Phase, TargetError, TargetSilent
 from foreman.jobs import FailureCode, JobClass, Requeue
 from foreman.streams import Scanner, Verdict, error_text_of, scanner
 from foreman.target import Answer, Target
-from foreman.wire import Dialect, Request, ResponseEnd, ResponseFailed, ResponseHead, ResponsePart
+from foreman.wire import (
+    Dialect,
+    Request,
+    ResponseEnd,
+    ResponseFailed,
+    ResponseHead,
+    ResponsePart,
+)
 
 ERROR_BODY = 1 << 20  # bytes of an error answer that are read for its text
 PROBE_TIMEOUT = 5.0  # seconds to answer /api/version; a target that cannot is away
@@ -35,12 +42,17 @@ class SilenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done: `load` first, where the model may not be there, then `request`."""
+    """What is to be done: `load` first, where the model may not be there, then `request`.
+
+    `last_try`: the connection broke under it often enough. If it does so once more, although the
+    target is there, that is the request's doing.
+    """
 
     request: Request
     dialect: Dialect
     streamed: bool
     load: Request | None
+    last_try: bool = False
 
 
 class Sink(Protocol):
@@ -97,7 +109,7 @@ async def attempt(
     except TargetSilent as silent:
         return await _went_silent(target, relay, silent)
     except TargetError as lost:
-        if not relay.begun:
+        if not relay.begun and not (work.last_try and await answers(target)):
             return Outcome(End.LOST, text=str(lost))
         await sink(ResponseFailed(502, f"the target broke off: {lost}"))
         return Outcome(End.FAILED, FailureCode.TRUNCATED, str(lost))

@@ -182,16 +182,16 @@ class Committer:
             return
         mode = "TRUNCATE" if size > WAL_WORTH_CUTTING else "PASSIVE"
         connection = self.database.connection
+        connection.execute("PRAGMA busy_timeout = 0")  # a reader must not hold up the writes
         try:
-            connection.execute("PRAGMA busy_timeout = 0")  # a reader must not hold up the writes
-            [(pinned, frames, copied)] = connection.execute(
-                f"PRAGMA wal_checkpoint({mode})"
-            ).fetchall()
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+            rows = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.Error as error:
             self._give_up_if_lost(error)
             log.warning("the log could not be copied into the database: %s", error)
             return
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        [(pinned, frames, copied)] = rows
         if not pinned and frames == copied:
             self._copied = self.commits
         elif size > WAL_ALARM:

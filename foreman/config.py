@@ -29,6 +29,7 @@ from foreman.setting_types import (
     Duration,
     Listen,
     LowerCase,
+    ModelName,
     Secret,
     Size,
     Timeout,
@@ -109,7 +110,7 @@ is ~/Library/Application Support/foreman."""
     min_free_disk: Size = 256 * _MIB
     """With less room than this on the disk of the data folder, new work is refused."""
 
-    embed_model: str | None = None
+    embed_model: ModelName | None = None
     """The embedding model that stays loaded beside the worker model; its calls are never queued."""
 
     embed_concurrency: Count = 8
@@ -129,9 +130,6 @@ is ~/Library/Application Support/foreman."""
 
     max_attempts: Count = 3
     """Attempts a job has before it fails; an unreachable target charges none."""
-
-    max_queue: Count = 1_000_000
-    """Durable jobs that may be queued; above it, new ones are refused."""
 
     max_waiting: Count = 512
     """Clients that may wait at once; above it, 503 with Retry-After."""
@@ -261,24 +259,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
         data = TomlConfigSettingsSource(Settings, path).toml_data
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    unknown = data.keys() - Settings.model_fields.keys()
-    for key in sorted(unknown):
-        raise ConfigError(_unknown(str(path), key, {name: name for name in Settings.model_fields}))
+    for key in sorted(data.keys() - Settings.model_fields.keys()):
+        raise ConfigError(_unknown(key, str(path), {name: name for name in Settings.model_fields}))
     return data
 
 
 def _refuse_unknown(where: str, names: Iterable[str]) -> None:
     """Variables are compared without regard to case, as pydantic-settings reads them."""
-    known = {name: PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {key.removeprefix(PREFIX).lower(): key for key in BESIDE}
+    known = _variables().values()
     for name in sorted(names):
         variable = name.upper()
-        if variable.startswith(PREFIX) and variable.removeprefix(PREFIX).lower() not in known:
-            raise ConfigError(_unknown(where, variable, known))
+        if variable.startswith(PREFIX) and variable not in known:
+            raise ConfigError(unknown(variable, where))
 
 
-def _unknown(where: str, key: str, known: Mapping[str, str]) -> str:
-    """`known` maps plain setting names to how this source spells them."""
+def _variables() -> dict[str, str]:
+    """Every key there is as a plain name, and as a variable."""
+    variables = (*(PREFIX + name.upper() for name in Settings.model_fields), *BESIDE)
+    return {variable.removeprefix(PREFIX).lower(): variable for variable in variables}
+
+
+def unknown(variable: str, where: str) -> str:
+    """What to say of a variable that is none of ours: the nearest that is."""
+    return _unknown(variable, where, _variables())
+
+
+def _unknown(key: str, where: str, known: Mapping[str, str]) -> str:
+    """`known` maps plain names to how this source spells them."""
     plain = key.lower().removeprefix(PREFIX.lower())
     near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
     hint = f"did you mean {known[near[0]]}?" if near else "`foreman config` lists all settings"

@@ -156,10 +156,12 @@ class Ballast:
     size: int
 
     def hold(self) -> bool:
-        """Take the space, unless it is held; False when there is no room for it."""
+        """Take the space, unless it is held; False when less than that again would be left."""
         with suppress(FileNotFoundError):
             if self.path.stat().st_size == self.size:
                 return True
+        if free_bytes(self.path.parent) < 2 * self.size:
+            return False
         try:
             self._allocate()
         except OSError:

@@ -84,7 +84,7 @@ class TargetSilent(TargetError):
 
     def __init__(self, phase: Phase, seconds: float) -> None:
         super().__init__(f"no sign of life within {seconds:g} s ({phase})")
-        self.phase = phase
+        self.phase: Phase = phase
         self.seconds = seconds
 
 

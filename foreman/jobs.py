@@ -65,28 +65,55 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 class Requeue(StrEnum):
     """Why a running job went back to the queue. Only RETRY charges an attempt."""
 
-    RESTART = "restart"  # the daemon died while it ran
-    TARGET_LOST = "target_lost"  # unreachable, asleep, or gone before it could answer
+    RESTART = "restart"
+    TARGET_LOST = "target_lost"
     SHUTDOWN = "shutdown"
-    RETRY = "retry"  # a 5xx, a truncated or garbled stream
+    RETRY = "retry"
 
 
 class FailureCode(StrEnum):
     """Why a job is `failed`; the `error.code` of its last event."""
 
-    CANCELLED = "cancelled"  # asked for, or the waiting client hung up
-    INTERRUPTED = "interrupted"  # the daemon stopped while a client waited
-    TARGET_REFUSED = "target_refused"  # a 4xx: the target's own text is kept
-    TARGET_ERROR = "target_error"  # a 5xx or an error line, attempts used up
-    TRUNCATED = "truncated"  # the stream ended before the target said it was done
-    GARBLED = "garbled"  # what came is not what the route promises
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    TARGET_REFUSED = "target_refused"
+    TARGET_ERROR = "target_error"
+    TRUNCATED = "truncated"
+    GARBLED = "garbled"
     LOAD_TIMEOUT = "load_timeout"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     GAP_TIMEOUT = "gap_timeout"
     JOB_TIMEOUT = "job_timeout"
     OUTPUT_TOO_LARGE = "output_too_large"
-    CRASH_LOOP = "crash_loop"  # the daemon died three times while running it
+    CRASH_LOOP = "crash_loop"
     EXPIRED = "expired"
+
+
+MEANINGS: dict[State | Requeue | FailureCode, str] = {
+    State.QUEUED: "It waits for its turn.",
+    State.LOADING: "It has the slot; its model is being brought in, if it is not there already.",
+    State.WORKING: "The target is answering it.",
+    State.DONE: "It was answered; `incomplete` if the target never said that it had finished.",
+    State.FAILED: "It will not be tried again; the error code says why.",
+    Requeue.RESTART: "The daemon died while it ran.",
+    Requeue.TARGET_LOST: "The target was unreachable, asleep, or gone before it could answer.",
+    Requeue.SHUTDOWN: "The daemon was stopped while it ran.",
+    Requeue.RETRY: "The target failed (5xx, a broken or unreadable stream); an attempt is charged.",
+    FailureCode.CANCELLED: "Somebody asked for it, or the waiting client hung up.",
+    FailureCode.INTERRUPTED: "The daemon stopped while a client waited for it.",
+    FailureCode.TARGET_REFUSED: "The target answered 4xx; its own text is kept.",
+    FailureCode.TARGET_ERROR: "The target answered 5xx or an error line, and attempts ran out.",
+    FailureCode.TRUNCATED: "The stream broke off before the target said it was done.",
+    FailureCode.GARBLED: "What came is not what the route promises.",
+    FailureCode.LOAD_TIMEOUT: "The model was not in within FOREMAN_LOAD_TIMEOUT.",
+    FailureCode.FIRST_BYTE_TIMEOUT: "No first byte came within FOREMAN_FIRST_BYTE_TIMEOUT.",
+    FailureCode.GAP_TIMEOUT: "The stream was silent for FOREMAN_GAP_TIMEOUT.",
+    FailureCode.JOB_TIMEOUT: "One attempt took longer than FOREMAN_JOB_TIMEOUT.",
+    FailureCode.OUTPUT_TOO_LARGE: "The answer exceeds FOREMAN_MAX_OUTPUT.",
+    FailureCode.CRASH_LOOP: "The daemon died three times while running it.",
+    FailureCode.EXPIRED: "It was not started in the time it was given.",
+}
+"""One sentence for each, for the reference and for people."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -24,6 +24,7 @@ class LaneHead:
     fingerprint: Fingerprint
     ref: JobRef
     arrived_at: Microseconds
+    oldest_at: Microseconds  # when the lane's oldest waiting job arrived
     priority: int
     not_before: Microseconds
 
@@ -39,27 +40,31 @@ class Lane:
 
     fingerprint: Fingerprint
     queued: int
+    oldest_at: Microseconds
 
 
 def lane_heads(connection: sqlite3.Connection, now: Microseconds) -> list[LaneHead]:
-    """Each lane's next batch job: two index seeks per lane, however many jobs wait in it."""
+    """Each lane's next batch job: a few index seeks per lane, however many jobs wait in it."""
     rows = connection.execute(_LANE_HEADS, {"now": now}).fetchall()
     return [
         LaneHead(
             Fingerprint(model, runner),
             JobRef(job, State.QUEUED, epoch, version),
             arrived_at,
+            oldest_at,
             priority,
             not_before,
         )
-        for model, runner, job, epoch, version, arrived_at, priority, not_before in rows
+        for model, runner, job, epoch, version, arrived_at, oldest_at, priority, not_before in rows
     ]
 
 
 def lane_counts(connection: sqlite3.Connection) -> list[Lane]:
     """The lanes with waiting batch jobs."""
-    rows = connection.execute("SELECT model_key, runner, queued FROM lanes").fetchall()
-    return [Lane(Fingerprint(model, runner), queued) for model, runner, queued in rows]
+    return [
+        Lane(Fingerprint(model, runner), queued, oldest_at)
+        for model, runner, queued, oldest_at in connection.execute(_LANE_COUNTS).fetchall()
+    ]
 
 
 def queued_total(connection: sqlite3.Connection) -> int:
@@ -125,8 +130,13 @@ def list_jobs(
 def events_of(connection: sqlite3.Connection, job: JobId) -> list[Event]:
     """The job's whole log, oldest first; empty for an unknown job."""
     row = get_job(connection, job)
+    return [] if row is None else log_of(connection, row)
+
+
+def log_of(connection: sqlite3.Connection, job: JobRow) -> list[Event]:
+    """`events_of` for a job whose row is at hand."""
     query = f"SELECT {_EVENT} FROM events WHERE job = ? ORDER BY n"
-    return [read_event(each, row) for each in connection.execute(query, (job,)).fetchall() if row]
+    return [read_event(each, job) for each in connection.execute(query, (job.id,)).fetchall()]
 
 
 def read_event(values: Sequence[Any], job: JobRow) -> Event:
@@ -152,9 +162,13 @@ def read_event(values: Sequence[Any], job: JobRow) -> Event:
 _HEAD_OF_LANE = """SELECT id FROM jobs INDEXED BY jobs_waiting
     WHERE state = 'queued' AND class = 'batch'
     AND model_key = lanes.model_key AND runner = lanes.runner"""
+_OLDEST_OF_LANE = """(SELECT submitted_at FROM jobs INDEXED BY jobs_oldest
+    WHERE state = 'queued' AND class = 'batch'
+    AND model_key = lanes.model_key AND runner = lanes.runner ORDER BY id LIMIT 1)"""
+_LANE_COUNTS = f"SELECT model_key, runner, queued, {_OLDEST_OF_LANE} FROM lanes"
 _LANE_HEADS = f"""
 SELECT lanes.model_key, lanes.runner, jobs.id, jobs.epoch, jobs.version, jobs.submitted_at,
-    jobs.priority, jobs.not_before
+    {_OLDEST_OF_LANE}, jobs.priority, jobs.not_before
 FROM lanes JOIN jobs ON jobs.id = ifnull(
     ({_HEAD_OF_LANE} AND not_before <= :now ORDER BY priority DESC, id LIMIT 1),
     ({_HEAD_OF_LANE} ORDER BY not_before LIMIT 1))

@@ -1,8 +1,14 @@
-"""What the worker shows of its queue: the value behind /queue, /metrics and `foreman status`."""
+"""What runs and what waits, as one immutable value for /queue, /metrics and `foreman status`."""
+
+from collections.abc import Sequence
 
 import msgspec
 
-from foreman.jobs import JobClass, JobId, State
+from foreman import names
+from foreman.jobs import Fingerprint, JobClass, JobId, State
+from foreman.lanes import Waiting
+from foreman.queries import Lane
+from foreman.rows import Microseconds
 
 
 class RunningJob(msgspec.Struct, frozen=True):
@@ -45,3 +51,48 @@ class QueueView(msgspec.Struct, frozen=True):
     loads: int  # since the daemon started
     fcfs_loads: int  # what first come, first served would have cost for the same arrivals
     target_away: bool
+
+
+def shown(fingerprint: Fingerprint) -> str:
+    """A fingerprint as people write it: without the parts of a name that are the defaults."""
+    return str(Fingerprint(names.display(fingerprint.model), fingerprint.runner))
+
+
+def lanes_of_calls(lanes: Sequence[Sequence[Waiting]], now: float) -> tuple[WaitingLane, ...]:
+    """The lanes of the clients that wait; empty ones are left out."""
+    return tuple(
+        WaitingLane(
+            shown(lane[0].fingerprint),
+            names.display(lane[0].fingerprint.model),
+            JobClass.INTERACTIVE,
+            len(lane),
+            now - lane[0].arrived,
+        )
+        for lane in lanes
+        if lane
+    )
+
+
+def waiting_calls(lanes: Sequence[Sequence[Waiting]], now: float) -> tuple[WaitingCall, ...]:
+    """The clients that wait, lane after lane."""
+    calls = [call for lane in lanes for call in lane]
+    return tuple(
+        WaitingCall(call.job, names.display(call.fingerprint.model), place, now - call.arrived)
+        for place, call in enumerate(calls, start=1)
+    )
+
+
+def with_batch(view: QueueView, lanes: Sequence[Lane], now: Microseconds) -> QueueView:
+    """The view, with the durable lanes behind the clients': what is loaded first, then by age."""
+    waiting = [
+        WaitingLane(
+            shown(lane.fingerprint),
+            names.display(lane.fingerprint.model),
+            JobClass.BATCH,
+            lane.queued,
+            max(0, now - lane.oldest_at) / 1e6,
+        )
+        for lane in lanes
+    ]
+    waiting.sort(key=lambda lane: (lane.fingerprint != view.resident, -lane.oldest_seconds))
+    return msgspec.structs.replace(view, lanes=(*view.lanes, *waiting))

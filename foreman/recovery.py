@@ -20,13 +20,14 @@ class Recovered:
     crash_loops: int = 0
 
 
-def recover(tx: Transaction) -> Recovered:
+def recover(tx: Transaction, *, this_boot: bool = False) -> Recovered:
     """Settle every job that an earlier boot left without an owner; a second call changes nothing.
 
     Batch jobs go back to their place in the queue. Interactive jobs fail: their client is gone.
+    `this_boot`: those of the current boot too; for a worker that begins and owns no job yet.
     """
     requeued = interrupted = crash_loops = 0
-    for job in _orphans(tx.connection, tx.epoch):
+    for job in _orphans(tx.connection, tx.epoch + this_boot):
         if job.job_class is JobClass.INTERACTIVE:
             fail(tx, job.ref, FailureCode.INTERRUPTED, "the daemon stopped while the client waited")
             interrupted += 1
@@ -41,15 +42,15 @@ def recover(tx: Transaction) -> Recovered:
 
 def _orphans(connection: sqlite3.Connection, epoch: int) -> list[JobRow]:
     rows = connection.execute(_ORPHANS, {"epoch": epoch}).fetchall()
-    return [loaded(values) for values in rows]
+    return sorted((loaded(values) for values in rows), key=lambda job: job.id)
 
 
 _POISON = "the daemon died {} times while it ran this job"
 _JOB = f"{', '.join(COLUMNS)}, sum"
 _ORPHANS = f"""
-SELECT {_JOB} FROM jobs WHERE state IN ('loading', 'working') AND epoch < :epoch
+SELECT {_JOB} FROM jobs INDEXED BY jobs_by_state
+    WHERE state IN ('loading', 'working') AND epoch < :epoch
 UNION ALL
 SELECT {_JOB} FROM jobs INDEXED BY jobs_calling
     WHERE state = 'queued' AND class = 'interactive' AND epoch < :epoch
-ORDER BY id
 """

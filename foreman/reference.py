@@ -14,8 +14,9 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from foreman import config
-from foreman.metrics import Metrics
+from foreman import config, wire
+from foreman.jobs import MEANINGS, TRANSITIONS, FailureCode, Requeue, State
+from foreman.wire import Kind
 
 MADE = "Made by `python -m foreman.reference`; edit {source} instead."
 
@@ -24,7 +25,9 @@ def pages() -> dict[Path, str]:
     """Path in the repository -> its text."""
     return {
         Path("docs/reference/configuration.md"): configuration(),
+        Path("docs/reference/job-states.md"): job_states(),
         Path("docs/reference/metrics.md"): metrics(),
+        Path("docs/reference/routes.md"): routes(),
         Path("deploy/.env.example"): env_example(),
     }
 
@@ -91,6 +94,8 @@ def env_example() -> str:
 
 def metrics() -> str:
     """docs/reference/metrics.md."""
+    from foreman.metrics import Metrics  # loads trio, and `foreman config` reads descriptions only
+
     lines = [
         "# Metrics",
         "",
@@ -104,6 +109,48 @@ def metrics() -> str:
     ]
     for name, kind, labels, text in Metrics().table:
         lines.append(f"| `{name}` | {kind} | {', '.join(f'`{x}`' for x in labels)} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+_KINDS = {
+    Kind.INFERENCE: "Queued for the worker, one at a time.",
+    Kind.EMBEDDING: "Beside the queue; a model other than FOREMAN_EMBED_MODEL by FOREMAN_EMBED_OTHER.",
+    Kind.METADATA: "Never queued; tags and version from memory while the target is away.",
+    Kind.ADMIN: "403 unless FOREMAN_ALLOW_ADMIN=1; then streamed both ways.",
+    Kind.OWN: "foreman's own; errors are application/problem+json.",
+}
+
+
+def routes() -> str:
+    """docs/reference/routes.md."""
+    lines = [
+        "# Routes",
+        "",
+        f"<!-- {MADE.format(source='foreman/wire.py')} -->",
+        "",
+        "Everything not listed is `404 page not found`, a wrong method 405 with `Allow`, as Ollama",
+        "answers. Bodies go to the target as they came; answers come back as they are sent.",
+    ]
+    for kind, text in _KINDS.items():
+        lines += ["", f"## {kind.value.capitalize()}", "", text, ""]
+        lines += [
+            f"- `{', '.join(route.methods)} {route.path}`"
+            for route in wire.ROUTES
+            if route.kind is kind
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def job_states() -> str:
+    """docs/reference/job-states.md."""
+    lines = ["# Job states", "", f"<!-- {MADE.format(source='foreman/jobs.py')} -->"]
+    lines += ["", "| state | then | meaning |", "| --- | --- | --- |"]
+    for state, following in TRANSITIONS.items():
+        then = ", ".join(f"`{each}`" for each in State if each in following)
+        lines.append(f"| `{state}` | {then} | {MEANINGS[state]} |")
+    for title, codes in (("Why a job is queued again", Requeue), ("Error codes", FailureCode)):
+        lines += ["", f"## {title}", "", "| code | meaning |", "| --- | --- |"]
+        lines += [f"| `{code}` | {MEANINGS[code]} |" for code in codes]
     return "\n".join(lines) + "\n"
 
 

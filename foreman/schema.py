@@ -52,6 +52,8 @@ CREATE TABLE jobs (
 INDEXES = """
 CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before)
     WHERE state = 'queued' AND class = 'batch';
+CREATE INDEX jobs_oldest ON jobs (model_key, runner, id)
+    WHERE state = 'queued' AND class = 'batch';
 CREATE INDEX jobs_calling ON jobs (epoch) WHERE state = 'queued' AND class = 'interactive';
 CREATE INDEX jobs_expiring ON jobs (expires_at)
     WHERE state = 'queued' AND expires_at IS NOT NULL;

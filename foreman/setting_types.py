@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
+from foreman import names
 from foreman.units import (
     Address,
     format_duration,
@@ -59,6 +60,11 @@ def parse_path(value: object) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _model_name(value: str) -> str:
+    names.parse(value)  # InvalidName is a ValueError
+    return value
+
+
 def default_data_dir() -> Path:
     """XDG's state directory; on macOS the user's Application Support."""
     if sys.platform == "darwin":
@@ -70,6 +76,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(for
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size), Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
 Url = Annotated[str, BeforeValidator(parse_url)]
 DataDir = Annotated[Path, BeforeValidator(parse_path)]
 Listen = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]

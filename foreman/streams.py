@@ -4,8 +4,9 @@ One scanner per form: NDJSON, one JSON object, server-sent events. Each is fed t
 come and asked once, at the end, for its Verdict.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -13,6 +14,9 @@ from foreman.wire import Dialect
 
 LINE_LIMIT = 8 << 20  # bytes; Go's own client gives up at 8 MB a line
 KEPT_JSON = 4 << 20  # bytes of a one-object answer that are kept to read its token counts
+ERROR_TEXT = 4096  # characters of a target's error that are kept and passed on
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]  # what a database and a JSON reader can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,10 @@ class Scanner(Protocol):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
 
 class _Nested(msgspec.Struct):
@@ -58,9 +62,9 @@ class _Record(msgspec.Struct):
     done: bool = False
     error: Any = None
     type: Any = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
-    load_duration: int | None = None  # ns
+    prompt_eval_count: Count | None = None
+    eval_count: Count | None = None
+    load_duration: Count | None = None  # ns
     usage: _Usage | None = None
     response: Any = None
     message: Any = None
@@ -84,7 +88,8 @@ class _Tally:
     def add(self, document: bytes) -> _Record | None:
         try:
             record = _decode(document)
-        except (msgspec.DecodeError, RecursionError) as problem:
+            usages = _usages(record)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             self.garbled = self.garbled or str(problem)
             return None
         if record.error is not None and self.error is None:
@@ -92,7 +97,7 @@ class _Tally:
         if record.load_duration is not None:
             self.load_s = record.load_duration / 1e9
         self._count(record.prompt_eval_count, record.eval_count)
-        for usage in _usages(record):
+        for usage in usages:
             self._count(
                 usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens,
                 usage.completion_tokens
@@ -131,8 +136,8 @@ def _usages(record: _Record) -> list[_Usage]:
 def error_text(error: object) -> str:
     """The text of an `error` member: Ollama's string, or OpenAI's and Anthropic's object."""
     if isinstance(error, dict):
-        return str(error.get("message") or error)
-    return str(error)
+        error = error.get("message") or error
+    return str(error)[:ERROR_TEXT]
 
 
 def error_text_of(body: bytes) -> str:
@@ -145,40 +150,49 @@ def error_text_of(body: bytes) -> str:
 
 
 class _Lines:
-    """Cuts chunks into lines without their newline, in time linear in the bytes."""
+    """Cuts chunks into lines without their newline, in time linear in the bytes.
 
-    def __init__(self) -> None:
+    `take` gets each line. After the first that cannot be read nothing is kept or looked at.
+    """
+
+    def __init__(self, tally: _Tally, take: Callable[[bytes], None]) -> None:
+        self._tally = tally
+        self._take = take
         self._rest = bytearray()
 
-    def split(self, chunk: bytes) -> list[bytes]:
-        if b"\n" not in chunk:
+    def feed(self, chunk: bytes) -> None:
+        if b"\n" in chunk:
+            first, *others = chunk.split(b"\n")
+            self._line(bytes(self._rest) + first)
+            for line in others[:-1]:
+                self._line(line)
+            self._rest = bytearray(others[-1])
+        elif self._tally.garbled is None:
             self._rest += chunk
-            return []
-        *lines, tail = chunk.split(b"\n")
-        lines[0] = bytes(self._rest) + lines[0]
-        self._rest = bytearray(tail)
-        return lines
+        if len(self._rest) > LINE_LIMIT:
+            self.end()
 
-    @property
-    def pending(self) -> int:
-        return len(self._rest)
+    def end(self) -> None:
+        """What came after the last newline is a line too."""
+        self._line(bytes(self._rest))
+        self._rest.clear()
 
-    def last(self) -> bytes:
-        return bytes(self._rest)
+    def _line(self, line: bytes) -> None:
+        if self._tally.garbled is not None:
+            return
+        if len(line) > LINE_LIMIT:
+            self._tally.garbled = f"a line of more than {LINE_LIMIT} bytes"
+        else:
+            self._take(line)
 
 
 class NdjsonScanner:
     """Ollama's native stream: complete when an object says `done: true`."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
         self._tally = _Tally()
-
-    def feed(self, chunk: bytes) -> None:
-        for line in self._lines.split(chunk):
-            self._line(line)
-        if self._lines.pending > LINE_LIMIT:
-            self._tally.garbled = f"a line of more than {LINE_LIMIT} bytes"
+        self._lines = _Lines(self._tally, self._line)
+        self.feed = self._lines.feed
 
     def _line(self, line: bytes) -> None:
         if line.strip():
@@ -186,7 +200,7 @@ class NdjsonScanner:
             self._tally.complete = self._tally.complete or (record is not None and record.done)
 
     def verdict(self) -> Verdict:
-        self._line(self._lines.last())
+        self._lines.end()
         return self._tally.verdict()
 
 
@@ -222,23 +236,17 @@ class OpaqueScanner:
         return Verdict(complete=True)
 
 
-_TERMINAL_EVENTS = frozenset(
-    {"response.completed", "response.failed", "response.incomplete", "message_stop"}
-)
+# A tuple: what a target sends as `type` need not be hashable.
+_TERMINAL_EVENTS = ("response.completed", "response.failed", "response.incomplete", "message_stop")
 
 
 class SseScanner:
     """Server-sent events: complete at `[DONE]`, a terminal Responses event or message_stop."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
         self._tally = _Tally()
-
-    def feed(self, chunk: bytes) -> None:
-        for line in self._lines.split(chunk):
-            self._line(line)
-        if self._lines.pending > LINE_LIMIT:
-            self._tally.garbled = f"a line of more than {LINE_LIMIT} bytes"
+        self._lines = _Lines(self._tally, self._line)
+        self.feed = self._lines.feed
 
     def _line(self, line: bytes) -> None:
         if not line.startswith(b"data:"):
@@ -252,7 +260,7 @@ class SseScanner:
                 self._tally.complete = True
 
     def verdict(self) -> Verdict:
-        self._line(self._lines.last())
+        self._lines.end()
         return self._tally.verdict()
 
 

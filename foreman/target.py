@@ -22,7 +22,6 @@ CLOSE_GRACE = 1.0  # seconds to say goodbye to a connection; after that it is dr
 HOP_BY_HOP = frozenset(
     {
         b"connection",
-        b"content-length",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -39,6 +38,7 @@ HOP_BY_HOP = frozenset(
 _KEPT_BACK = HOP_BY_HOP | {
     b"accept-encoding",
     b"authorization",
+    b"content-length",  # `_framing` says it
     b"cookie",
     b"expect",
     b"host",

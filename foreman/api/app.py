@@ -13,7 +13,7 @@ from foreman.api.gate import PREFLIGHT, Gate
 from foreman.api.inference import Embedding, Waits
 from foreman.api.ports import Ports
 from foreman.api.replies import TEXT, refuse
-from foreman.wire import Dialect, Kind, Route, routes_at
+from foreman.wire import Kind, Route, routes_at
 
 
 @dataclass(frozen=True, slots=True)

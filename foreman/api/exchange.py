@@ -18,6 +18,13 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+PATH_MARKS = "/:@!$&'()*+,;="  # stand for themselves in a path; `small:latest` stays readable
+STREAMS = (b"application/x-ndjson", b"text/event-stream")
+
+
+SLOWEST = 16384  # bytes a second; what a client must send on average after its first seconds
+
+
 class ClientGone(Exception):
     """The client hung up before its request was complete."""
 
@@ -46,6 +53,7 @@ class Exchange:
         self.headers: tuple[Header, ...] = tuple(scope["headers"])
         self.extra: list[Header] = []
         self.status = 0  # as sent; 0 while nothing is committed
+        self.streams = False  # what was committed can take one more line or event
         self._receive = receive
         self._send = send
         self._read_all = False
@@ -58,7 +66,7 @@ class Exchange:
     @property
     def target(self) -> bytes:
         """What to ask the target for."""
-        path = quote(self.path).encode()
+        path = quote(self.path, safe=PATH_MARKS).encode()
         return path + b"?" + self.query if self.query else path
 
     def header(self, name: bytes) -> bytes:
@@ -66,13 +74,18 @@ class Exchange:
         return next((value for found, value in self.headers if found == name), b"")
 
     async def body(self, limit: int, seconds: float) -> bytes:
-        """The whole body. Raises BodyTooLarge, BodyTooSlow (idle for `seconds`) or ClientGone."""
+        """The whole body. Raises BodyTooLarge, BodyTooSlow or ClientGone.
+
+        It may take `seconds`, and one more for each SLOWEST bytes that have come.
+        """
         if (length := self.header(b"content-length")).isdigit() and int(length) > limit:
             raise BodyTooLarge(limit)
         chunks: list[bytes] = []
         size = 0
-        while (chunk := await self.read(seconds)) is not None:
+        deadline = trio.current_time() + seconds
+        while (chunk := await self.read(deadline - trio.current_time())) is not None:
             size += len(chunk)
+            deadline += len(chunk) / SLOWEST
             if size > limit:
                 raise BodyTooLarge(limit)
             chunks.append(chunk)
@@ -82,7 +95,7 @@ class Exchange:
         """The next piece of the body, None after the last. Raises BodyTooSlow or ClientGone."""
         if self._read_all:
             return None
-        with trio.move_on_after(seconds) as waiting:
+        with trio.move_on_after(max(0.0, seconds)) as waiting:
             message = await self._receive()
         if waiting.cancelled_caught:
             raise BodyTooSlow
@@ -99,6 +112,8 @@ class Exchange:
         """Send an ASGI message; the extra headers join the head."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            kind = dict(message["headers"]).get(b"content-type", b"")
+            self.streams = kind.startswith(STREAMS)
             message["headers"] = [*message["headers"], *self.extra]
         await self._send(message)
 

@@ -10,7 +10,8 @@ from foreman.admission import Admitted, Refused, admit, unknown_model
 from foreman.api.exchange import BodyTooLarge, BodyTooSlow, Exchange
 from foreman.api.passthrough import relay_unqueued, unload
 from foreman.api.ports import Desk, Ports
-from foreman.api.replies import JSON, error_frame, heartbeat, refuse, stream_type
+from foreman.api.replies import break_off, heartbeat, object_type, refuse, stream_type
+from foreman.errors import NoReply
 from foreman.streams import error_text_of
 from foreman.wire import (
     Dialect,
@@ -22,6 +23,8 @@ from foreman.wire import (
     ResponsePart,
     Route,
 )
+
+DROPPED = "the request was dropped, please try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ async def handle(
         return
     except BodyTooSlow:
         await refuse(exchange, route.dialect, 408, "the request body did not arrive in time")
+        return
+    except NoReply:
+        await refuse(exchange, route.dialect, 503, DROPPED)
         return
     request = Request(exchange.method.encode(), exchange.target, exchange.headers, body)
     if admitted.unload:
@@ -142,14 +148,14 @@ class Relay:
             if waiting.cancelled_caught:
                 await self._sign_of_life()
             elif part is None:
-                await self._fail(ResponseFailed(503, "the request was dropped, please try again"))
+                await self._fail(ResponseFailed(503, DROPPED))
                 return
             elif await self._pass(part):
                 return
 
     async def _sign_of_life(self) -> None:
         if not self._exchange.committed:
-            kind = stream_type(self._dialect) if self._streamed else JSON
+            kind = stream_type(self._dialect) if self._streamed else object_type(self._dialect)
             await self._exchange.start(200, [kind])
         await self._exchange.write(heartbeat(self._dialect, self._streamed))
         self._wait = self._heartbeat
@@ -185,6 +191,5 @@ class Relay:
             await refuse(
                 self._exchange, self._dialect, failed.status, failed.text, failed.retry_after
             )
-        elif self._streamed:
-            await self._exchange.finish(error_frame(self._dialect, failed.status, failed.text))
-        # else: a 200 went out for a single object; only cutting the connection tells the client
+        else:
+            await break_off(self._exchange, self._dialect, failed.status, failed.text)

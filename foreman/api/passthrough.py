@@ -7,7 +7,7 @@ import trio
 from foreman.admission import Admitted
 from foreman.api.exchange import BodyTooLarge, BodyTooSlow, Exchange, Upload
 from foreman.api.ports import Ports
-from foreman.api.replies import JSON, error_frame, refuse
+from foreman.api.replies import JSON, break_off, refuse
 from foreman.errors import TargetError
 from foreman.inventory import Inventory
 from foreman.target import Answer, Target
@@ -93,8 +93,7 @@ async def _relay(
     except (TargetError, trio.TooSlowError) as error:
         text = f"the Ollama server cannot be reached: {str(error) or 'no answer in time'}"
         if exchange.committed:
-            # An NDJSON or SSE stream takes one more line; anything else is cut short.
-            await exchange.finish(error_frame(route.dialect, 502, text))
+            await break_off(exchange, route.dialect, 502, text)
         elif remembered is not None:
             await exchange.reply(200, [JSON], remembered)
         else:

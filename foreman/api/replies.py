@@ -1,11 +1,14 @@
 """Errors in the shape that each dialect's clients understand, before and after a 200 went out."""
 
+from secrets import token_hex
+
 import msgspec
 
 from foreman.api.exchange import Exchange
 from foreman.wire import Dialect, Header
 
 JSON: Header = (b"content-type", b"application/json; charset=utf-8")
+PLAIN_JSON: Header = (b"content-type", b"application/json")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
 TEXT: Header = (b"content-type", b"text/plain")
 NDJSON: Header = (b"content-type", b"application/x-ndjson")
@@ -45,7 +48,9 @@ def error_object(dialect: Dialect, status: int, text: str) -> dict[str, object]:
             return {"error": {"message": text, "type": kind, "param": None, "code": None}}
         case Dialect.ANTHROPIC:
             kind = _ANTHROPIC_TYPES.get(status, "api_error")
-            return {"type": "error", "error": {"type": kind, "message": text}}
+            request_id = f"req_{token_hex(12)}"
+            error = {"type": kind, "message": text}
+            return {"type": "error", "error": error, "request_id": request_id}
         case Dialect.OWN:
             title = _TITLES.get(status, "Error")
             return {"type": "about:blank", "title": title, "status": status, "detail": text}
@@ -53,7 +58,7 @@ def error_object(dialect: Dialect, status: int, text: str) -> dict[str, object]:
 
 def error_body(dialect: Dialect, status: int, text: str) -> tuple[Header, bytes]:
     """Content-Type and body of an error answer."""
-    header = PROBLEM if dialect is Dialect.OWN else JSON
+    header = PROBLEM if dialect is Dialect.OWN else object_type(dialect)
     return header, msgspec.json.encode(error_object(dialect, status, text))
 
 
@@ -67,9 +72,24 @@ def error_frame(dialect: Dialect, status: int, text: str) -> bytes:
     return b"data: " + document + b"\n\n"
 
 
+async def break_off(exchange: Exchange, dialect: Dialect, status: int, text: str) -> None:
+    """Tell of a failure after the head went out.
+
+    A stream takes one more line. Anything else is left unfinished, which cuts the connection: after
+    a 200 for a single object nothing but that tells every client.
+    """
+    if exchange.streams:
+        await exchange.finish(error_frame(dialect, status, text))
+
+
 def stream_type(dialect: Dialect) -> Header:
     """The Content-Type of this dialect's streams."""
     return NDJSON if dialect is Dialect.OLLAMA else SSE
+
+
+def object_type(dialect: Dialect) -> Header:
+    """The Content-Type of this dialect's single objects."""
+    return JSON if dialect is Dialect.OLLAMA else PLAIN_JSON
 
 
 def heartbeat(dialect: Dialect, streamed: bool) -> bytes:

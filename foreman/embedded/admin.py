@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from foreman import names
 from foreman.embedded.dialect import JSON, NDJSON
 from foreman.embedded.engine import Json, Model
+from foreman.embedded.failures import Failed
 from foreman.embedded.go import Fields, encode, quote
 from foreman.embedded.host import Host
 from foreman.embedded.http1 import Exchange
-from foreman.embedded.failures import Failed
 
 Progress = dict[str, Json]
 
@@ -53,9 +53,7 @@ async def create(host: Host, exchange: Exchange, fields: Fields) -> None:
     if model is None:
         await _progress(exchange, fields, [], f"pull model manifest: {source} does not exist")
         return
-    host.installed.copy(
-        model, name, system=fields.text("system"), modified_at=host.clock.stamp()
-    )
+    host.installed.copy(model, name, system=fields.text("system"), modified_at=host.clock.stamp())
     lines: list[Progress] = [
         {"status": f"using existing layer sha256:{model.digest}"},
         {"status": "writing manifest"},

@@ -147,4 +147,4 @@ def _usage(chunk: Chunk) -> Event:
 
 
 def _frame(event: Event) -> bytes:
-    return b"event: " + event["type"].encode() + b"\ndata: " + encode(event) + b"\n\n"
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + encode(event) + b"\n\n"

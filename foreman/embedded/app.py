@@ -22,7 +22,7 @@ from foreman.embedded.routes import Incoming, Route
 from foreman.embedded.script import Cut, Fault, Hang, Script, Status
 from foreman.embedded.scripted import ScriptedEngine
 
-_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
+_TEXT = (b"Content-Type", b"text/plain")
 _MAX_DECOMPRESSED = 20 << 20  # bytes
 _OWN = "/_embedded/"
 
@@ -33,14 +33,10 @@ class EmbeddedTarget:
     `max_loaded` is OLLAMA_MAX_LOADED_MODELS, `max_queue` OLLAMA_MAX_QUEUE.
     """
 
-    def __init__(
-        self, engine: Engine, *, max_loaded: int = 3, max_queue: int = MAX_QUEUE
-    ) -> None:
+    def __init__(self, engine: Engine, *, max_loaded: int = 3, max_queue: int = MAX_QUEUE) -> None:
         self.engine = engine
         self.oracle = Oracle()
-        self.residency = Residency(
-            engine, self.oracle, max_loaded=max_loaded, max_queue=max_queue
-        )
+        self.residency = Residency(engine, self.oracle, max_loaded=max_loaded, max_queue=max_queue)
         self._clock = Clock()
         installed = Installed(engine)
         self._host = Host(engine, installed, self.residency, self._clock, self.oracle, Blobs())
@@ -125,9 +121,7 @@ class EmbeddedTarget:
                 await exchange.respond(404, [_TEXT], b"404 page not found")
 
 
-def _fields(
-    route: Route, request: Request, body: bytes
-) -> tuple[Fields, BadRequest | None]:
+def _fields(route: Route, request: Request, body: bytes) -> tuple[Fields, BadRequest | None]:
     """What the body says; a body that is wrong is no reason for a fault not to strike."""
     nothing = Fields(route.struct, {})
     if not route.struct:

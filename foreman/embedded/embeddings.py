@@ -7,10 +7,10 @@ import trio
 
 from foreman.embedded.chunk import nanoseconds
 from foreman.embedded.engine import EngineError, Json, Vectors
-from foreman.embedded.go import Fields
-from foreman.embedded.host import Host, resolve, try_pulling
-from foreman.embedded.inference import runner_options
 from foreman.embedded.failures import Failed
+from foreman.embedded.go import Fields, array
+from foreman.embedded.host import Host, resolve, try_pulling
+from foreman.embedded.options import runner_options
 
 Vector = tuple[float, ...]
 
@@ -26,15 +26,14 @@ class Embedded:
 
 def read_inputs(value: Json) -> tuple[str, ...]:
     """The texts of an `input` field. Raises Failed."""
-    match value:
-        case None | "":
-            return ()
-        case str():
-            return (value,)
-        case list() if all(isinstance(each, str) for each in value):
-            return tuple(value)
-        case _:
-            raise Failed(400, "invalid input type")
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    items = array(value)
+    if items is None or not all(isinstance(item, str) for item in items):
+        raise Failed(400, "invalid input type")
+    return tuple(items)
 
 
 async def embed(host: Host, path: str, fields: Fields, texts: tuple[str, ...]) -> Embedded:

@@ -5,7 +5,7 @@ around that (names, residency, wire formats, errors) is the server's, and the sa
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from foreman import names
@@ -75,14 +75,9 @@ class RunnerOptions:
 
     def serves(self, wanted: "RunnerOptions") -> bool:
         """A runner with these options can take a request that wants `wanted`."""
-        if wanted.num_gpu < 0:
-            wanted = wanted.with_gpus(self.num_gpu)
+        if wanted.num_gpu < 0:  # leaves it to the server, so any will do
+            wanted = replace(wanted, num_gpu=self.num_gpu)
         return self == wanted
-
-    def with_gpus(self, num_gpu: int) -> "RunnerOptions":
-        """These options with another `num_gpu`; a negative one leaves the choice to the server."""
-        changed = {name: getattr(self, name) for name in self.__slots__}
-        return RunnerOptions(**{**changed, "num_gpu": num_gpu})
 
 
 @dataclass(frozen=True, slots=True)

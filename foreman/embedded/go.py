@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -100,7 +100,14 @@ def decode(body: bytes, kind: str) -> "Fields":
         value = {}
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type api.{kind}")
-    return Fields(kind, {key.casefold(): item for key, item in value.items()})
+    members = cast(dict[str, Json], value)
+    return Fields(kind, {key.casefold(): item for key, item in members.items()})
+
+
+def array(value: Json) -> list[Json] | None:
+    """The value, if it is a JSON array."""
+    items: list[Json] = value
+    return items if isinstance(value, list) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,7 @@ class Fields:
         value = self.any("think")
         levels = '"high", "medium", "low", "max", true, or false'
         if value is None or isinstance(value, bool) or value in ("high", "medium", "low", "max"):
-            return value
+            return cast(bool | str | None, value)
         if isinstance(value, str):
             raise BadRequest(f"invalid think value: {quote(value)} (must be {levels})")
         raise BadRequest(f"think must be a boolean or string ({levels})")
@@ -202,7 +209,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _kind(value: Json) -> str:
-    return _KINDS.get(type(value), "value")
+    return next((name for kind, name in _KINDS.items() if type(value) is kind), "value")
 
 
 def _syntax_error(error: json.JSONDecodeError) -> str:

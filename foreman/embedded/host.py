@@ -1,4 +1,4 @@
-"""What every handler works with: the engine, the models, what is loaded, the clock and the oracle."""
+"""What every handler works with, and how a request's model name is resolved."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from foreman.embedded.blobs import Blobs
 from foreman.embedded.clock import Clock
 from foreman.embedded.dialect import JSON_UTF8
 from foreman.embedded.engine import Engine, Model
+from foreman.embedded.failures import Failed, Unauthorized
 from foreman.embedded.go import encode, quote
 from foreman.embedded.http1 import Exchange
 from foreman.embedded.installed import Installed
 from foreman.embedded.oracle import Oracle
-from foreman.embedded.failures import Failed, Unauthorized
 from foreman.embedded.residency import Residency
 
 VERSION = "0.33.0"

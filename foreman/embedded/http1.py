@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import h11
 import trio
@@ -75,9 +76,7 @@ class Exchange:
             parts.append(part)
         return b"".join(parts)
 
-    async def respond(
-        self, status: int, headers: Iterable[Header] = (), body: bytes = b""
-    ) -> None:
+    async def respond(self, status: int, headers: Iterable[Header] = (), body: bytes = b"") -> None:
         """Answer at once, with a Content-Length. Raises Severed."""
         await self.start(status, [*headers, (b"Content-Length", b"%d" % len(body))])
         await self.finish(body)
@@ -120,7 +119,7 @@ class Exchange:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Severed from error
 
-    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+    async def _next_event(self) -> object:
         while True:
             try:
                 event = self._wire.next_event()
@@ -192,7 +191,7 @@ async def _next_head(stream: trio.abc.Stream, wire: h11.Connection) -> Request |
             return None
         if isinstance(event, h11.Request):
             target = bytes(event.target)
-            path = target.partition(b"?")[0].decode("utf-8", "replace")
+            path = unquote(target.partition(b"?")[0].decode("latin-1"))
             method = event.method.decode("ascii", "replace")
             return Request(method, target, path, tuple(event.headers.raw_items()))
         if event is not h11.NEED_DATA:
@@ -207,7 +206,7 @@ async def _feed(stream: trio.abc.Stream, wire: h11.Connection) -> None:
         raise Severed from error
     if not data:
         raise Severed
-    wire.receive_data(data)
+    wire.receive_data(bytes(data))
 
 
 async def _refuse(stream: trio.abc.Stream, wire: h11.Connection) -> None:
@@ -226,4 +225,3 @@ def _reason(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b"status code %d" % status
-

@@ -16,20 +16,12 @@ from foreman.embedded.engine import (
     Runner,
     RunnerOptions,
 )
+from foreman.embedded.failures import Failed
 from foreman.embedded.go import Fields, encode, quote
 from foreman.embedded.host import Host, resolve
 from foreman.embedded.http1 import Exchange
-from foreman.embedded.failures import Failed
+from foreman.embedded.options import runner_options
 from foreman.embedded.reply import Ended, Reply
-
-_INTEGERS = frozenset(
-    "num_ctx num_batch num_gpu main_gpu num_thread draft_num_predict num_keep seed num_predict "
-    "top_k repeat_last_n".split()
-)
-_FLOATS = frozenset(
-    "top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty".split()
-)
-_RUNNER = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_num_predict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,22 +184,11 @@ class _Answer:
         )
 
 
-def runner_options(options: Mapping[str, Json], *, shift: bool = True) -> RunnerOptions:
-    """The options a runner is loaded with. Raises Failed for a wrong type, as Ollama: with 500."""
-    for name, value in options.items():
-        _check_option(name, value)
-    wanted = {name: options[name] for name in _RUNNER if options.get(name) is not None}
-    numbers = {name: int(v) if not isinstance(v, bool) else v for name, v in wanted.items()}
-    return RunnerOptions(**numbers, shift=shift)
-
-
 def check_format(value: Json) -> None:
     """Refuse a `format` that is neither off, "json" nor a schema; Ollama does so at run time."""
     if value not in (None, "", "json") and not isinstance(value, dict):
         shown = quote(encode(value).decode())
-        raise Failed(
-            500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
-        )
+        raise Failed(500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object')
 
 
 def _check_capabilities(call: Call, model: Model) -> None:
@@ -219,23 +200,6 @@ def _check_capabilities(call: Call, model: Model) -> None:
     for capability, wanted in (("tools", call.tools), ("insert", call.suffix)):
         if wanted and not model.can(capability):
             raise Failed(400, f"{model.key} does not support {capability}")
-
-
-def _check_option(name: str, value: Json) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    wanted: str | None = None
-    if value is None:
-        return
-    if name in _INTEGERS and not number:
-        wanted = "integer"
-    elif name in _FLOATS and not number:
-        wanted = "float32"
-    elif name == "use_mmap" and not isinstance(value, bool):
-        wanted = "boolean"
-    elif name == "stop" and not isinstance(value, list):
-        wanted = "array"
-    if wanted:
-        raise Failed(500, f"option {quote(name)} must be of type {wanted}")
 
 
 def _prompt(call: Call, model: Model) -> Prompt:

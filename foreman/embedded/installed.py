@@ -23,7 +23,7 @@ class Installed:
         return self._current().get(names.key(name))
 
     def copy(self, model: Model, name: str, *, system: str = "", modified_at: str = "") -> Model:
-        """Install the same weights under another name, with its own system prompt if one is given."""
+        """Install the same weights under another name; it may bring its own system prompt."""
         made = replace(
             model,
             name=names.display(name),

@@ -4,7 +4,7 @@ Nothing waits for the kernel here, so `trio.testing.MockClock` runs through hour
 loads in no time: the daemon's HTTP code, unchanged, on virtual time.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -85,7 +85,7 @@ class MemoryNetwork(httpcore.AsyncNetworkBackend):
 
 
 @asynccontextmanager
-async def in_memory(target: EmbeddedTarget) -> AsyncIterator[MemoryNetwork]:
+async def in_memory(target: EmbeddedTarget) -> AsyncGenerator[MemoryNetwork]:
     """Run the target for the block; give the network to httpcore as its `network_backend`."""
     async with trio.open_nursery() as nursery:
         network = MemoryNetwork(target, nursery)
@@ -96,7 +96,7 @@ async def in_memory(target: EmbeddedTarget) -> AsyncIterator[MemoryNetwork]:
 
 
 @contextmanager
-def _deadline(seconds: float | None, late: type[Exception]) -> Iterator[None]:
+def _deadline(seconds: float | None, late: type[Exception]) -> Generator[None]:
     try:
         with trio.fail_after(float("inf") if seconds is None else seconds):
             yield
@@ -105,7 +105,7 @@ def _deadline(seconds: float | None, late: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def _mapped(broken: type[Exception]) -> Iterator[None]:
+def _mapped(broken: type[Exception]) -> Generator[None]:
     try:
         yield
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

@@ -88,9 +88,9 @@ class ChatCompletions(_Streams):
         return self.frames(Chunk(model="", created_at="", created=self._created))
 
     def _deltas(self, chunk: Chunk, *, first: bool) -> list[dict[str, Json]]:
-        role = {"role": "assistant"} if first else {}
-        thought = {"reasoning": chunk.thinking} if chunk.thinking else {}
-        called = {"tool_calls": tool_calls(chunk)} if chunk.tool_calls else {}
+        role: dict[str, Json] = {"role": "assistant"} if first else {}
+        thought: dict[str, Json] = {"reasoning": chunk.thinking} if chunk.thinking else {}
+        called: dict[str, Json] = {"tool_calls": tool_calls(chunk)} if chunk.tool_calls else {}
         self._tools_sent = self._tools_sent or bool(called)
         if thought and (chunk.content or called):
             deltas = [role | thought, {"content": chunk.content} | called]

@@ -9,14 +9,13 @@ _SCHEMES = ("app", "file", "tauri", "vscode-webview", "vscode-file")
 _LOCAL = ("localhost", "127.0.0.1", "0.0.0.0")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 _METHODS = b"GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
-_STAINLESS = (
-    "arch async custom-poll-interval helper-method lang os package-version poll-helper "
-    "retry-count runtime runtime-version timeout"
-).split()
-_HEADERS = ",".join(
-    "Authorization Content-Type User-Agent Accept X-Requested-With OpenAI-Beta".split()
-    + [f"X-Stainless-{name.title()}" for name in _STAINLESS]
-).encode()
+_HEADERS = (
+    b"Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,"
+    b"X-Stainless-Arch,X-Stainless-Async,X-Stainless-Custom-Poll-Interval,"
+    b"X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,X-Stainless-Package-Version,"
+    b"X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
+    b"X-Stainless-Runtime-Version,X-Stainless-Timeout"
+)
 
 
 def cross_origin(request: Request) -> str | None:

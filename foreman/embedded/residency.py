@@ -1,4 +1,4 @@
-"""Which models are loaded: loads, reloads, evictions and keep-alives, by Ollama's scheduler's rules.
+"""Which models are loaded: loads, reloads, evictions and keep-alives, as Ollama schedules them.
 
 Loads are strictly serial. A model is listed only once its load is over, and stays listed, with its
 old `expires_at`, while it works. The victim of an eviction is the idle runner with the shortest
@@ -6,7 +6,7 @@ keep-alive, and where none is idle, the one with the shortest keep-alive once it
 """
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio
@@ -52,7 +52,7 @@ class Residency:
     @asynccontextmanager
     async def loaded(
         self, model: Model, options: RunnerOptions, keep_alive: float | None
-    ) -> AsyncIterator[Resident]:
+    ) -> AsyncGenerator[Resident]:
         """The model, loaded with these options, and kept for the block.
 
         Raises EngineError: too many wait for a load, or the load failed.

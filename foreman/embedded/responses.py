@@ -72,7 +72,7 @@ class Responses:
     def _thought(self, text: str) -> list[Event]:
         events: list[Event] = []
         if not self._is_open("reasoning"):
-            item = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
+            item: Event = {"id": self._item_id("rs"), "type": "reasoning", "summary": []}
             events += [*self._closed(), self._opened(item)]
         self._text += text
         delta = {"summary_index": 0, "delta": text}
@@ -86,7 +86,7 @@ class Responses:
             part = {"content_index": 0, "part": _part("")}
             events.append(self._about("response.content_part.added", part))
         self._text += text
-        delta = {"content_index": 0, "delta": text, "logprobs": []}
+        delta: Event = {"content_index": 0, "delta": text, "logprobs": []}
         return [*events, self._about("response.output_text.delta", delta)]
 
     def _called(self, call: Event) -> list[Event]:
@@ -115,7 +115,7 @@ class Responses:
             events = [self._about("response.reasoning_summary_text.done", done)]
             summary = [{"type": "summary_text", "text": text}]
             return [*events, self._done(item | {"summary": summary, "encrypted_content": text})]
-        said = {"content_index": 0, "text": text, "logprobs": []}
+        said: Event = {"content_index": 0, "text": text, "logprobs": []}
         part = {"content_index": 0, "part": _part(text)}
         events = [self._about("response.output_text.done", said)]
         events.append(self._about("response.content_part.done", part))
@@ -145,13 +145,12 @@ class Responses:
     def _frame(self, event: Event) -> bytes:
         event = event | {"sequence_number": self._sequence}
         self._sequence += 1
-        return b"event: " + event["type"].encode() + b"\ndata: " + encode(event) + b"\n\n"
+        return b"event: " + str(event["type"]).encode() + b"\ndata: " + encode(event) + b"\n\n"
 
-    def _response(
-        self, status: str, model: str, output: list[Event], usage: Event | None
-    ) -> Event:
+    def _response(self, status: str, model: str, output: list[Event], usage: Event | None) -> Event:
         asked = self._request
-        text_format = (asked.get("text") or {}).get("format") or {"type": "text"}
+        asked_text: Event = asked.get("text") or {}
+        text_format = asked_text.get("format") or {"type": "text"}
         return {
             "id": self._id,
             "object": "response",

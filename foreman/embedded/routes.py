@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from foreman.embedded import admin, anthropic, audio, embeddings, metadata, openai, translate
 from foreman.embedded.dialect import JSON, JSON_UTF8, Dialect, plain_error
 from foreman.embedded.engine import Json
-from foreman.embedded.go import BadRequest, Fields
+from foreman.embedded.failures import Failed, Unauthorized
+from foreman.embedded.go import BadRequest, Fields, encode
 from foreman.embedded.host import VERSION, Host, answer
 from foreman.embedded.http1 import Exchange
 from foreman.embedded.inference import Call, run
-from foreman.embedded.failures import Failed, Unauthorized
 from foreman.embedded.reply import Reply
 from foreman.embedded.script import Fault
 
@@ -149,7 +149,7 @@ async def _model(host: Host, exchange: Exchange, incoming: Incoming) -> None:
     await exchange.respond(
         200,
         [(b"Content-Type", JSON)],
-        openai.encode(metadata.model(host, incoming.parameter)) + b"\n",
+        encode(metadata.model(host, incoming.parameter)) + b"\n",
     )
 
 
@@ -196,9 +196,7 @@ ROUTES: tuple[Route, ...] = (
         "ChatCompletionRequest",
         OPENAI,
     ),
-    Route(
-        _POST, "/v1/completions", _inference(translate.completions), "CompletionRequest", OPENAI
-    ),
+    Route(_POST, "/v1/completions", _inference(translate.completions), "CompletionRequest", OPENAI),
     Route(_POST, "/v1/responses", _inference(translate.responses), "ResponsesRequest", OPENAI),
     Route(_POST, "/v1/messages", _inference(translate.messages), "MessagesRequest", ANTHROPIC),
     Route(_POST, "/v1/embeddings", _openai_embeddings, "EmbedRequest", OPENAI),

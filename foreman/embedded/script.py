@@ -27,7 +27,7 @@ class Status(Matching, frozen=True, tag_field="kind", tag="status"):
     status: int
     text: str = "scripted failure"
     body: Text = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict[str, str])
 
 
 class Hang(Matching, frozen=True, tag_field="kind", tag="hang"):
@@ -93,7 +93,7 @@ class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A call the model makes when the request offers tools. The arguments keep their key order."""
 
     name: str
-    arguments: dict[str, object] = {}
+    arguments: dict[str, object] = msgspec.field(default_factory=dict[str, object])
 
 
 class ModelScript(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -142,6 +142,6 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def load(path: Path) -> Script:
-    """Read a script. Raises msgspec.ValidationError or DecodeError, with the place that is wrong."""
+    """Read a script. Raises msgspec.ValidationError or DecodeError, with the wrong place."""
     decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
     return decode(path.read_bytes(), type=Script)

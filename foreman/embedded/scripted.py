@@ -10,8 +10,8 @@ import trio
 
 from foreman import names
 from foreman.embedded.engine import (
-    EngineError,
     Emit,
+    EngineError,
     Finish,
     Json,
     Model,

@@ -1,11 +1,9 @@
 """The /v1 request bodies as Ollama's own: what a Call is made of, and the dialect of its answer."""
 
-from typing import NoReturn
-
 from foreman.embedded.anthropic import Messages
 from foreman.embedded.dialect import Dialect, Native
 from foreman.embedded.engine import Json
-from foreman.embedded.go import BadRequest, Fields
+from foreman.embedded.go import BadRequest, Fields, array
 from foreman.embedded.inference import Call, read_call
 from foreman.embedded.openai import ChatCompletions, Completions
 from foreman.embedded.responses import Responses
@@ -136,7 +134,8 @@ def _format(asked: dict[str, Json]) -> Json:
         case "json_object":
             return "json"
         case "json_schema":
-            return asked.get("schema") or (asked.get("json_schema") or {}).get("schema")
+            nested: dict[str, Json] = asked.get("json_schema") or {}
+            return asked.get("schema") or nested.get("schema")
         case _:
             return None
 
@@ -150,40 +149,37 @@ def _think(effort: Json) -> bool | str | None:
 
 def _message(message: dict[str, Json]) -> dict[str, Json]:
     """One message with its parts joined to Ollama's: text in `content`, data URIs in `images`."""
-    if not isinstance(message, dict):
-        _invalid()
     content = message.get("content")
-    made: dict[str, Json] = {"role": message.get("role", "user"), "content": _text(content)}
-    if images := _images(content):
-        made["images"] = images
     if content is None and not message.get("tool_calls"):
         raise BadRequest("invalid message content type: <nil>")
+    made: dict[str, Json] = {"role": message.get("role", "user"), "content": _text(content)}
+    if images := [_image(part) for part in _parts(content) if part.get("type") == "image_url"]:
+        made["images"] = images
     return made
 
 
 def _text(content: Json) -> str:
     if isinstance(content, str) or content is None:
         return content or ""
-    if not isinstance(content, list):
-        _invalid()
-    return "\n".join(
-        str(part.get("text", part.get("content", ""))) if isinstance(part, dict) else _invalid()
-        for part in content
-        if not isinstance(part, dict) or "text" in part or "content" in part
-    )
+    said = [part.get("text", part.get("content")) for part in _parts(content)]
+    return "\n".join(each for each in said if isinstance(each, str))
 
 
-def _images(content: Json) -> list[str]:
-    parts = content if isinstance(content, list) else []
-    urls = [part["image_url"] for part in parts if part.get("type") == "image_url"]
-    return [_data(url["url"] if isinstance(url, dict) else url) for url in urls]
+def _parts(content: Json) -> list[dict[str, Json]]:
+    if isinstance(content, str) or content is None:
+        return []
+    parts = array(content)
+    if parts is None or not all(isinstance(part, dict) for part in parts):
+        raise BadRequest("invalid message format")
+    return parts
+
+
+def _image(part: dict[str, Json]) -> str:
+    url = part.get("image_url")
+    return _data(str(url if isinstance(url, str) else part["image_url"].get("url")))
 
 
 def _data(url: str) -> str:
     if not url.startswith("data:"):
         raise BadRequest("invalid image input")
     return url.partition("base64,")[2]
-
-
-def _invalid() -> NoReturn:
-    raise BadRequest("invalid message format")

@@ -2,11 +2,12 @@
 
 from contextlib import suppress
 
+import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, lockstep_stream_pair
 
 from actors.exchange import Message, Receive, Send
-from tests.edge.in_memory import connected
+from tests.edge.in_memory import FakeStream, connected, connection_on
 from tests.edge.serving import echo, read_head, read_to_end
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -27,7 +28,9 @@ async def _drip(client: trio.abc.SendStream) -> None:
             await trio.sleep(1)
 
 
-async def test_a_second_head_that_drips_has_no_more_time_than_the_first(autojump_clock: MockClock) -> None:
+async def test_a_second_head_that_drips_has_no_more_time_than_the_first(
+    autojump_clock: MockClock,
+) -> None:
     async with connected(echo) as client, trio.open_nursery() as nursery:
         await client.send_all(GET)
         await read_head(client)
@@ -91,3 +94,45 @@ async def test_a_client_that_reads_slowly_but_reads_is_served(autojump_clock: Mo
             received += len(await client.receive_some(10_000))
         assert autojump_clock.current_time() > 20
         await client.aclose()
+
+
+async def test_nothing_follows_a_write_that_the_app_gave_up(autojump_clock: MockClock) -> None:
+    async def gives_up(_scope: Message, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with trio.move_on_after(1):
+            await send({"type": "http.response.body", "body": b"early", "more_body": True})
+        await send({"type": "http.response.body", "body": b"late"})
+
+    async with connected(gives_up) as client:
+        await client.send_all(GET)
+        await trio.sleep(2)
+        assert b"late" not in await read_to_end(client)
+    assert autojump_clock.current_time() == 2
+
+
+class BrokenStream(FakeStream):
+    """Raises what nobody expects of a stream, where a parser's error would surface too."""
+
+    def __init__(self) -> None:
+        super().__init__(lockstep_stream_pair()[0])
+        self.receive_some = self._fail
+
+    async def _fail(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug")
+
+
+async def test_an_error_ends_its_connection_and_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await connection_on(echo, BrokenStream()).run()
+    assert [record.getMessage() for record in caplog.records] == [
+        "connection from ('192.0.2.1', 50000) dropped: RuntimeError('a bug')"
+    ]
+
+
+async def test_a_cancelled_connection_passes_the_cancellation_on() -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection_on(echo, FakeStream(lockstep_stream_pair()[0])).run()
+    assert scope.cancelled_caught

@@ -47,14 +47,17 @@ class FakeStream:
         self.receive_some = stream.receive_some
 
 
+def connection_on(app: ASGIApp, stream: object) -> Connection:
+    """A connection that `app` will serve on `stream`, which has what a FakeStream has."""
+    config = Config()
+    config.errorlog = None
+    return Connection(app, config, WorkerContext(None), PATIENCE, cast(trio.SocketStream, stream))
+
+
 @asynccontextmanager
 async def connected(app: ASGIApp) -> AsyncGenerator[trio.abc.HalfCloseableStream]:
     """The client's end of a connection that `app` serves."""
     client, server = lockstep_stream_pair()
-    config = Config()
-    config.errorlog = None
-    stream = cast(trio.SocketStream, FakeStream(server))
-    connection = Connection(app, config, WorkerContext(None), PATIENCE, stream)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
+        nursery.start_soon(connection_on(app, FakeStream(server)).run)
         yield client

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -25,7 +25,8 @@ class Edge:
     async def ask(self, request: bytes) -> bytes:
         """All that the server says to `request` until it closes."""
         async with await self.connect() as stream:
-            await stream.send_all(request)
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(request)
             return await read_to_end(stream)
 
 
@@ -56,11 +57,9 @@ async def _serve(
 async def read_to_end(stream: trio.abc.ReceiveStream) -> bytes:
     """What the peer sends until it closes; a reset counts as a close."""
     received = bytearray()
-    try:
+    with suppress(trio.BrokenResourceError):
         async for data in stream:
             received += data
-    except trio.BrokenResourceError:
-        pass
     return bytes(received)
 
 
@@ -106,4 +105,4 @@ async def _echo_messages(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
-        await send({"type": "websocket.send", "text": message["text"]})
+        await send({**message, "type": "websocket.send"})

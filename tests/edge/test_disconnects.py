@@ -8,7 +8,7 @@ import trio.testing
 
 from actors.exchange import Message, Receive, Send
 from tests.edge.handshakes import HANDSHAKE
-from tests.edge.serving import Edge, echo, read_body, read_head, running
+from tests.edge.serving import Edge, echo, read_body, read_head, read_to_end, running
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 CLIENTS = 50
@@ -92,7 +92,8 @@ async def test_a_client_that_leaves_within_an_answer_is_noticed() -> None:
         await heard.wait()
 
 
-async def test_an_app_that_only_sends_does_not_stop_the_others_when_its_client_left() -> None:
+@pytest.mark.parametrize("last", [b"", b"zz\r\n"], ids=["leaving", "sending-a-bad-chunk"])
+async def test_an_app_that_only_sends_leaves_the_others_their_turn(last: bytes) -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] == "/":
             await echo(scope, receive, send)
@@ -103,8 +104,12 @@ async def test_an_app_that_only_sends_does_not_stop_the_others_when_its_client_l
 
     async with running(app, grace=0) as edge:
         async with await edge.connect() as stream:
-            await stream.send_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            head = b"POST /endless HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            await stream.send_all(head)
             await read_head(stream)
+            await stream.send_all(last)
+            if last:
+                await read_to_end(stream)
         answer = await edge.ask(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200 ")
 

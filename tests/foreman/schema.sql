@@ -84,6 +84,8 @@ CREATE INDEX jobs_by_state ON jobs (state);
 CREATE INDEX jobs_calling ON jobs (epoch) WHERE state = 'queued' AND class = 'interactive';
 CREATE INDEX jobs_expiring ON jobs (expires_at)
     WHERE state = 'queued' AND expires_at IS NOT NULL;
+CREATE INDEX jobs_oldest ON jobs (model_key, runner, id)
+    WHERE state = 'queued' AND class = 'batch';
 CREATE UNIQUE INDEX jobs_once ON jobs (idempotency_owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before)

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import outcome
 import pytest
 
 from foreman.commit import Committer, DiskFailed
-from foreman.database import Database, open_reader, open_writer
+from foreman.database import BUSY_TIMEOUT, Database, open_reader, open_writer
+from foreman.disk import read_mark
 from foreman.errors import QueueFull, StoreBusy, StoreError, StoreFull
 from foreman.jobs import Fingerprint, JobClass, JobId, State
 from foreman.tables import (
@@ -93,6 +95,11 @@ def test_operations_that_all_fail_leave_nothing(database: Database, count: int) 
     assert done.events == []
     assert not is_there(database, 999)
     assert check(database.connection) == []
+
+
+def test_every_promise_is_noted_outside_the_database(database: Database) -> None:
+    Committer(database, 0).commit([accept(1), accept(2)], NOW)
+    assert read_mark(database.directory.mark) == 2
 
 
 def test_an_operation_that_breaks_a_constraint_fails_alone(database: Database) -> None:
@@ -211,8 +218,10 @@ def test_a_reader_that_does_not_end_stalls_nothing_and_is_reported(
     for number in range(7):
         committer.commit([accept(number, 10 << 20)], NOW)
     committer.tend()
+    began = perf_counter()
     with caplog.at_level(logging.WARNING):
         committer.tend()
+    assert perf_counter() - began < BUSY_TIMEOUT / 1000  # SQLite would wait for the reader
     assert "a reader that does not end keeps the log at" in caplog.text
     reader.close()
     committer.tend()
@@ -240,9 +249,11 @@ def test_a_transaction_left_open_by_a_crash_is_rolled_back(database: Database) -
 _LIMITED = """
 import resource, sys
 from pathlib import Path
+from time import perf_counter
 import outcome
 from foreman.commit import Committer
 from foreman.database import open_writer
+from foreman.disk import read_mark
 from foreman.errors import StoreError
 from foreman.jobs import Fingerprint, JobClass, JobId
 from foreman.tables import NewJob, check, get_job, submit

@@ -324,7 +324,9 @@ def test_the_third_death_over_one_job_fails_it_as_a_crash_loop(tx: Transaction) 
         ("UPDATE events SET at = at + 1", "event 4 is damaged"),
         ("DELETE FROM events WHERE n = 2", "is not 1..3 without gaps"),
         ("UPDATE store SET queued = 7", "store counts 7 waiting jobs"),
-        ("UPDATE lanes SET queued = 7", "lane m {} counts 7"),
+        ("UPDATE lanes SET queued = 7", "lane m {} counts 7 waiting jobs and has 1"),
+        ("DELETE FROM lanes", "lane m {} counts 0 waiting jobs and has 1"),
+        ("INSERT INTO lanes VALUES ('x', '{}', 1)", "lane x {} counts 1 waiting jobs and has 0"),
         ("UPDATE store SET seq = 1", "only 1 were given out"),
     ],
 )
