@@ -26,7 +26,7 @@ def run_daemon() -> int:
     logs.configure(settings.log_level, settings.log_format, _secrets(settings))
     try:
         trio.run(_serve, settings)
-    except Exception as error:  # noqa: BLE001  the last stop: whatever it is, it is logged
+    except Exception as error:
         refused = [each for each in _leaves(error) if isinstance(each, StoreRefused | OSError)]
         for each in refused:
             log.error("cannot start: %s", each)

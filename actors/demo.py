@@ -1,4 +1,4 @@
-"""`foreman demo`: the daemon in front of the built-in target, five chats, and a look at the queue."""
+"""`foreman demo`: the daemon on the built-in target, five chats, and a look at the queue."""
 
 import json
 import sys
@@ -82,7 +82,10 @@ async def _demo(console: Console, *, stay: bool) -> None:
 async def _target() -> AsyncIterator[str]:
     """The built-in target as a process of its own; yields its URL."""
     command = [sys.executable, "-m", "foreman.embedded", "--engine", "llama"]
-    process = Popen([*command, "--listen", "127.0.0.1:0"], stdout=PIPE, text=True)
+    # Popen, not trio's: it ends in a synchronous finally, which no cancellation can interrupt.
+    process = Popen(  # noqa: ASYNC220
+        [*command, "--listen", "127.0.0.1:0"], stdout=PIPE, text=True
+    )
     try:
         yield await _url_of(process)
     finally:
@@ -122,14 +125,14 @@ async def _run(client: httpx.AsyncClient, show: Show, draw: Callable[[], None]) 
         async with trio.open_nursery() as chats:
             chats.start_soon(_embed, client, show)
             for chat in show.chats:
-                chats.start_soon(_chat, client, chat, began)
+                chats.start_soon(_chat, client, show, chat, began)
                 await trio.sleep(SPACING)
         await _look(client, show)
         draw()
         watching.cancel_scope.cancel("all answered")
 
 
-async def _chat(client: httpx.AsyncClient, chat: Chat, began: float) -> None:
+async def _chat(client: httpx.AsyncClient, show: Show, chat: Chat, began: float) -> None:
     body = {
         "model": chat.model,
         "messages": [{"role": "user", "content": chat.prompt}],
@@ -146,13 +149,13 @@ async def _chat(client: httpx.AsyncClient, chat: Chat, began: float) -> None:
                 chat.first = chat.first or trio.current_time() - began
                 chat.text += piece
                 chat.tokens += 1
+                show.answering.set()
     chat.ended = trio.current_time() - began
 
 
 async def _embed(client: httpx.AsyncClient, show: Show) -> None:
     """Ask for an embedding as soon as a chat has begun to answer."""
-    while not any(chat.tokens for chat in show.chats):
-        await trio.sleep(REFRESH / 4)
+    await show.answering.wait()
     began = trio.current_time()
     response = await client.post("/api/embed", json={"model": EMBEDDER, "input": "a lighthouse"})
     show.embedding.seconds = trio.current_time() - began

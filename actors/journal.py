@@ -93,19 +93,21 @@ class Journal:
     async def end(self, settlement: Settlement, result: Result | None = None) -> None:
         """Write how it ended, again and again until it is on disk: nothing stays `working`.
 
-        What the store refused before is as if it had never been sent.
+        What the store refused before is as if it had never been sent. A job that was put back can
+        be claimed again.
         """
         ref = await self._whereabouts()
         pause = RETRY_FIRST
 
-        def step(tx: Transaction) -> None:
+        def step(tx: Transaction) -> JobRef | None:
             here = ref or _found(tx, self._job)
-            if here is not None:
-                _end(tx, here, settlement, result)
+            return here and _end(tx, here, settlement, result)
 
         while True:
             try:
-                return await write(self._store, step)
+                self._ref = await write(self._store, step)
+                self.state = self._ref.state if self._ref else self.state
+                return
             except StaleJob:
                 log.warning("its row had moved on already", extra={"job": self._job})
                 return
@@ -130,10 +132,10 @@ def _found(tx: Transaction, job: JobId) -> JobRef | None:
     return row.ref if row is not None and row.state in LIVE else None
 
 
-def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | None) -> None:
+def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | None) -> JobRef:
     match settlement:
         case Finish(verdict, incomplete):
-            tables.finish(
+            return tables.finish(
                 tx,
                 ref,
                 result=result,
@@ -142,12 +144,12 @@ def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | 
                 incomplete=incomplete,
             )
         case Fail(code, text):
-            tables.fail(tx, ref, code, text)
+            return tables.fail(tx, ref, code, text)
         case Again() if ref.state is State.QUEUED:
-            pass  # it never left
+            return ref  # it never left
         case Again(reason, delay, text):
             due = tx.now + round(delay * 1e6) if delay else None
-            tables.requeue(tx, ref, reason, not_before_us=due, message=text or None)
+            return tables.requeue(tx, ref, reason, not_before_us=due, message=text or None)
 
 
 async def take_over(store: StoreInbox) -> None:

@@ -1,4 +1,4 @@
-"""How actors talk: ask and respond with a reply slot, nudge for hints, post and write for the store.
+"""How actors talk: ask and respond with a reply slot, nudge for hints, write for the store.
 
 A reply slot is a channel of capacity one. The asker gives its sending end away and keeps none, so
 that an actor which crashes while holding a question wakes the asker instead of hanging it.

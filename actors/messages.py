@@ -83,7 +83,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """ingress -> worker: the daemon stops; answer every waiting call now, finish the running one."""
+    """ingress -> worker: the daemon stops; refuse every waiting call, finish the running one."""
 
 
 WorkerMessage = Call | Gone | Unloaded | Describe | Drain
@@ -91,7 +91,7 @@ WorkerMessage = Call | Gone | Unloaded | Describe | Drain
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """poller, ingress -> worker, its own channel of one: look again (new batch rows, target back)."""
+    """poller, ingress -> worker, a channel of one: look again (new batch rows, target back)."""
 
 
 # ------------------------------------------------------------------ to the embed actor

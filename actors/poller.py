@@ -27,7 +27,7 @@ log = logging.getLogger("foreman.poller")
 
 LOOK_TIMEOUT = 5.0  # seconds for each of the requests of one look
 PROBE_INTERVAL = 2.0  # seconds between looks while the target is away: it is seen within 5
-KEEP_TIMEOUT = 20.0  # seconds for the embedding model to load; if it takes longer, the next look sees
+KEEP_TIMEOUT = 20.0  # seconds for the embedding model to load; else the next look tries again
 JITTER = (0.9, 1.0)  # never later than promised
 
 

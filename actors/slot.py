@@ -1,6 +1,7 @@
 """One job in the slot: claimed, attempted, journalled to its end. The worker decides which."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -167,7 +168,5 @@ async def _attempt(
 
 
 async def _tell(task: Task, part: ResponsePart) -> None:
-    try:
+    with suppress(trio.BrokenResourceError):  # the client has gone
         await task.sink(part)
-    except trio.BrokenResourceError:
-        pass  # the client has gone

@@ -74,7 +74,7 @@ async def _commit(
     now: Callable[[], Microseconds],
     observe: Observe,
 ) -> Sequence[Event]:
-    """One transaction, then its answers; a slot left without one is closed, its asker must not hang."""
+    """One transaction, then its answers. A slot left without one is closed: nobody hangs."""
     with ExitStack() as slots:
         for write in batch:
             slots.enter_context(write.reply)

@@ -1,4 +1,4 @@
-"""Supervision: restart what crashes, one for one, until the budget is spent; start and stop in tiers."""
+"""Supervision: restart what crashes, one for one, within a budget; start and stop in tiers."""
 
 import logging
 from collections import deque

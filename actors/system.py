@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -35,9 +35,9 @@ from foreman.executor import threaded
 from foreman.inventory import Inventory
 from foreman.metrics import Metrics
 from foreman.reader import Reader
+from foreman.rows import Event
 from foreman.scheduling import Limits
 from foreman.target import Target
-from foreman.rows import Event
 
 log = logging.getLogger("foreman.system")
 
@@ -47,8 +47,8 @@ LOOKS = 64  # questions to the poller; all of them are answered by one look
 EMBEDS = 256  # embeddings on their way to their task
 TARGET_CONNECTIONS = 64  # of the pool for what is never queued
 
-# A stop takes at most the sum of the graces: 3 + 3 + 2 s with the default of FOREMAN_SHUTDOWN_GRACE.
-SHARES = (0.25, 0.375, 0.375)  # of the store, the middle tier, the ingress
+# How the tiers share FOREMAN_SHUTDOWN_GRACE, which a stop takes at most in all.
+SHARES = (0.25, 0.375, 0.375)  # the store, the middle tier, the ingress
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ async def serve(
             async with trio.open_nursery() as nursery:
                 stop = trio.Event() if stop is None else stop
                 await nursery.start(_heed_signals, stop, nursery.cancel_scope)
-                tiers = await _wire(settings, database, listener, stop, stack)
+                tiers = await _wire(settings, database, listener, stack)
                 ready = partial(_announce, listener, database, task_status)
                 await run_until(stop, tiers, ready)
                 nursery.cancel_scope.cancel("stopped")
@@ -127,7 +127,6 @@ async def _wire(
     settings: Settings,
     database: Database,
     listener: socket.socket,
-    stop: trio.Event,
     stack: AsyncExitStack,
 ) -> Sequence[Tier]:
     writes = _Channel(*trio.open_memory_channel[Write[Any]](INBOX))

@@ -317,4 +317,3 @@ def _view(state: _State) -> QueueView:
         fcfs_loads=state.residency.fcfs_loads,
         target_away=state.away > 0,
     )
-

@@ -218,7 +218,7 @@ def _value(name: str, raw: msgspec.Raw) -> object:
 
 
 def _with_trailing_bytes(body: bytes, problem: str) -> dict[str, msgspec.Raw]:
-    """Go reads the first JSON value and ignores what follows; so the stricter decoder gets a retry."""
+    """Go reads the first JSON value and ignores what follows: so the decoder gets a second try."""
     try:
         text = body.decode()
         _, end = JSONDecoder().raw_decode(text.lstrip())
@@ -254,7 +254,10 @@ def _form_field(headers: tuple[Header, ...], body: bytes, wanted: str) -> str:
             found.append(field.value.decode(errors="replace"))
 
     parser = FormParser(
-        "multipart/form-data", on_field, lambda file: None, boundary=options[b"boundary"],
+        "multipart/form-data",
+        on_field,
+        lambda file: None,
+        boundary=options[b"boundary"],
         config={"MAX_MEMORY_FILE_SIZE": len(body) + 1, "UPLOAD_DELETE_TMP": True},
     )
     try:

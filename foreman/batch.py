@@ -27,7 +27,7 @@ class BatchJob:
 
 
 def read_batch_job(connection: sqlite3.Connection, job: JobId) -> BatchJob | None:
-    """The queued job, None when it has gone. Raises admission.Refused for a body that never fits."""
+    """The queued job, None when it has gone. Raises admission.Refused for a body that is wrong."""
     row = tables.get_job(connection, job)
     if row is None:
         return None

@@ -131,7 +131,7 @@ class Committer:
                 return Committed([outcome.Error(_refusal(error)) for _ in operations])
 
     def _again(self, operations: Sequence[Operation], now: Microseconds) -> Committed:
-        """One by one, on the space of the ballast: what ends a job is written, what begins one waits."""
+        """One by one, in the room of the ballast: what ends a job is written, new jobs wait."""
         self.low_disk = True
         if self.database.ballast.release():
             log.warning("no room on the disk: gave up the ballast, no new batch jobs for now")

@@ -4,10 +4,8 @@ One process opens it for writing, once (`open_writer`); everyone else reads (`op
 cannot checkpoint. SQLite up to 3.51.2 may corrupt a database that two connections checkpoint.
 """
 
-import logging
 import os
 import sqlite3
-import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from foreman.audit import check
+from foreman.audit import check, quick_check
 from foreman.disk import (
     Ballast,
     DataDir,
@@ -33,10 +31,7 @@ from foreman.rows import Microseconds
 from foreman.schema import APPLICATION_ID, MINIMUM_SQLITE, USER_VERSION
 from foreman.transitions import Transaction
 
-log = logging.getLogger("foreman.store")
-
 BALLAST = 64 << 20  # bytes; some 50,000 terminal states
-QUICK_CHECK = 0.7  # seconds of a start after a crash; some 400 MB
 BUSY_TIMEOUT = 5_000  # ms; only a human's sqlite3 shell ever holds the lock
 
 WRITER_PRAGMAS: dict[str, object] = {
@@ -252,24 +247,8 @@ def _check_contents(connection: sqlite3.Connection, directory: DataDir, promised
 
 
 def _damage(connection: sqlite3.Connection) -> list[str]:
-    found = _quick_check(connection)
+    found = quick_check(connection)
     return check(connection) if found == ["ok"] else found
-
-
-def _quick_check(connection: sqlite3.Connection) -> list[str]:
-    """SQLite's own findings, as far as it gets in QUICK_CHECK seconds."""
-    alarm = threading.Timer(QUICK_CHECK, connection.interrupt)
-    alarm.start()
-    try:
-        return [text for (text,) in connection.execute("PRAGMA quick_check(10)").fetchall()]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        log.warning("the database is too large for a full check at the start; run foreman doctor")
-        return ["ok"]
-    finally:
-        alarm.cancel()
-        alarm.join()  # or it would interrupt what comes next
 
 
 def _claim(connection: sqlite3.Connection, now: Microseconds) -> tuple[int, Recovered]:

@@ -1,19 +1,19 @@
 """Every error foreman raises on purpose.
 
-    ForemanError
-      ConfigError            a setting is wrong; the message names it and what would be right
-      StoreError
-        StoreRefused         the database or its folder cannot be used; nothing was touched
-        StoreBusy            an outsider holds the write lock; try again
-        StoreFull            the disk is full; nothing acknowledged was lost
-        QueueFull            FOREMAN_MAX_QUEUE durable jobs wait already
-        StaleJob             the row is no longer in the state this writer left it in
-      TargetError
-        TargetUnreachable    no connection: asleep, down, wrong address
-        TargetLost           the connection broke after the request had gone out
-        TargetSilent         a silence limit ran out; `phase` says which
-      NoReply                an actor dropped a question: it crashed while holding it
-      TooManyRestarts        a restart budget is spent; the process should end
+ForemanError
+  ConfigError            a setting is wrong; the message names it and what would be right
+  StoreError
+    StoreRefused         the database or its folder cannot be used; nothing was touched
+    StoreBusy            an outsider holds the write lock; try again
+    StoreFull            the disk is full; nothing acknowledged was lost
+    QueueFull            FOREMAN_MAX_QUEUE durable jobs wait already
+    StaleJob             the row is no longer in the state this writer left it in
+  TargetError
+    TargetUnreachable    no connection: asleep, down, wrong address
+    TargetLost           the connection broke after the request had gone out
+    TargetSilent         a silence limit ran out; `phase` says which
+  NoReply                an actor dropped a question: it crashed while holding it
+  TooManyRestarts        a restart budget is spent; the process should end
 """
 
 from pathlib import Path

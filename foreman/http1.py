@@ -63,7 +63,7 @@ def _refuse(request: h11.Request) -> None:
     if request.http_version not in VERSIONS:
         raise _refusal(VERSION_NOT_SUPPORTED, "not HTTP/1")
     fields = dict(request.headers)
-    if BODY_FIELDS <= fields.keys():
+    if fields.keys() >= BODY_FIELDS:
         raise _refusal(BAD_REQUEST, "both Content-Length and Transfer-Encoding")
     if b"transfer-encoding" in fields and request.http_version == b"1.0":
         raise _refusal(BAD_REQUEST, "Transfer-Encoding in HTTP/1.0")

@@ -77,8 +77,7 @@ class CallLanes(Generic[W]):
         ahead = sum(
             len(lane)
             for fingerprint, lane in self._lanes.items()
-            if fingerprint != own
-            and own != first
+            if own not in (fingerprint, first)
             and (fingerprint == first or next(iter(lane.values())).arrived <= arrived)
         )
         return ahead + next(i for i, each in enumerate(self._lanes[own]) if each == job)

@@ -36,9 +36,7 @@ def create(path: Path) -> None:
 
 
 def migrate(
-    connection: sqlite3.Connection,
-    backups: Path,
-    migrations: Sequence[Migration] = MIGRATIONS,
+    connection: sqlite3.Connection, backups: Path, migrations: Sequence[Migration] = MIGRATIONS
 ) -> None:
     """Apply what is new in `migrations`, after a copy of the database was put into `backups`."""
     [(version,)] = connection.execute("PRAGMA user_version").fetchall()

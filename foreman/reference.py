@@ -114,7 +114,7 @@ def metrics() -> str:
 
 _KINDS = {
     Kind.INFERENCE: "Queued for the worker, one at a time.",
-    Kind.EMBEDDING: "Beside the queue; a model other than FOREMAN_EMBED_MODEL by FOREMAN_EMBED_OTHER.",
+    Kind.EMBEDDING: "Beside the queue, or as FOREMAN_EMBED_OTHER says for another model.",
     Kind.METADATA: "Never queued; tags and version from memory while the target is away.",
     Kind.ADMIN: "403 unless FOREMAN_ALLOW_ADMIN=1; then streamed both ways.",
     Kind.OWN: "foreman's own; errors are application/problem+json.",

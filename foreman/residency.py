@@ -47,7 +47,7 @@ class Residency:
         return not was_there
 
     def used(self, fingerprint: Fingerprint, now: float, keep_alive: float | None) -> None:
-        """A job ran to its end on `fingerprint`; the target keeps it `keep_alive` s (None: default)."""
+        """A job has ended on `fingerprint`; the target keeps it `keep_alive` s (None: default)."""
         self.resident = fingerprint
         kept = SURE_FOR if keep_alive is None or keep_alive < 0 else min(SURE_FOR, keep_alive)
         self._sure_until = now + kept

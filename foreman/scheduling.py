@@ -67,6 +67,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """The settings that bind the rules, in seconds."""
+
     max_wait: float = 600.0  # FOREMAN_MAX_WAIT
     linger: float = 15.0  # FOREMAN_LINGER, 0 = off
 

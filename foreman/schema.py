@@ -50,7 +50,8 @@ CREATE TABLE jobs (
 """
 
 INDEXES = """
-CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before)
+-- state and class again: without them SQLite would visit each row to see what WHERE says already
+CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before, state, class)
     WHERE state = 'queued' AND class = 'batch';
 CREATE INDEX jobs_oldest ON jobs (model_key, runner, id)
     WHERE state = 'queued' AND class = 'batch';

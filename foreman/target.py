@@ -1,4 +1,4 @@
-"""The seam to the one Ollama server: bytes out, bytes in, and errors that tell "asleep" from "said no".
+"""The seam to the one Ollama server: bytes out, bytes in, errors that tell "asleep" from "no".
 
 httpcore, the transport underneath httpx, is used directly: foreman relays bytes, so redirects,
 cookies, decoding and URL merging would be cost without use (ADR 0014). Statuses are never raised;

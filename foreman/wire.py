@@ -1,4 +1,4 @@
-"""The HTTP surface as one table: each route's method, path, kind and dialect; and what passes through.
+"""The HTTP surface as one table: each route's method, path, kind, dialect; and what passes through.
 
 `foreman.api` dispatches on this table, the docs and the tests read it.
 """

@@ -27,7 +27,7 @@ class Door:
 
 
 def build(ports: Ports, door: Door, own: ASGIApp, counted: Callable[[str, int], None]) -> ASGIApp:
-    """The ASGI app. `own` answers foreman's own routes; `counted(route, status)` is told of each."""
+    """The ASGI app. `own` answers foreman's own routes; `counted(route, status)` hears of each."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,9 +54,7 @@ async def _answer(exchange: Exchange, route: Route, ports: Ports, door: Door) ->
         case Kind.INFERENCE | Kind.EMBEDDING:
             await inference.handle(exchange, route, ports, door.waits, door.embedding)
         case Kind.METADATA:
-            await passthrough.metadata(
-                exchange, route, ports, door.waits.metadata, door.waits.body
-            )
+            await passthrough.metadata(exchange, route, ports, door.waits.metadata, door.waits.body)
         case Kind.ADMIN:
             await passthrough.admin(exchange, route, ports, door.allow_admin, door.waits.body)
         case Kind.OWN:
@@ -90,9 +88,7 @@ async def _route(exchange: Exchange, gate: Gate) -> Route | None:
     route = next((each for each in routes if exchange.method in each.methods), None)
     if route is None:
         allowed = ", ".join(sorted({method for each in routes for method in each.methods}))
-        await exchange.reply(
-            405, [TEXT, (b"allow", allowed.encode())], b"405 method not allowed"
-        )
+        await exchange.reply(405, [TEXT, (b"allow", allowed.encode())], b"405 method not allowed")
         return None
     authorization, key = exchange.header(b"authorization"), exchange.header(b"x-api-key")
     if gate.client(exchange.path, authorization, key) is None:

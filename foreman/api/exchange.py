@@ -1,6 +1,6 @@
 """One HTTP exchange on the raw ASGI messages: read the body within limits, answer in pieces.
 
-Ollama's routes are relayed as bytes, so they stand on ASGI itself; foreman's own API is a Quart app.
+Ollama's routes are relayed as bytes, so they stand on ASGI itself; foreman's own are a Quart app.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,11 +17,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-
 PATH_MARKS = "/:@!$&'()*+,;="  # stand for themselves in a path; `small:latest` stays readable
 STREAMS = (b"application/x-ndjson", b"text/event-stream")
-
-
 SLOWEST = 16384  # bytes a second; what a client must send on average after its first seconds
 
 
@@ -53,7 +50,8 @@ class Exchange:
         self.headers: tuple[Header, ...] = tuple(scope["headers"])
         self.extra: list[Header] = []
         self.status = 0  # as sent; 0 while nothing is committed
-        self.streams = False  # what was committed can take one more line or event
+        self._streams = False  # the head that went out promised lines or events
+        self._midway = False  # and one of them has begun
         self._receive = receive
         self._send = send
         self._read_all = False
@@ -62,6 +60,11 @@ class Exchange:
     def committed(self) -> bool:
         """A status has gone out; it can no longer change."""
         return self.status != 0
+
+    @property
+    def takes_more(self) -> bool:
+        """The answer is a stream between two lines or events: one more can follow."""
+        return self._streams and not self._midway
 
     @property
     def target(self) -> bytes:
@@ -113,12 +116,13 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             kind = dict(message["headers"]).get(b"content-type", b"")
-            self.streams = kind.startswith(STREAMS)
+            self._streams = kind.startswith(STREAMS)
             message["headers"] = [*message["headers"], *self.extra]
         await self._send(message)
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the body, at once."""
+        self._midway = not chunk.endswith((b"\n", b" "))
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:

@@ -22,5 +22,5 @@ class LazyApp:
         if self._app is None:
             # In a thread: half a second of imports must not hold up anybody's tokens.
             own = await trio.to_thread.run_sync(import_module, "foreman.api.own")
-            self._app = self._app or own.build(self._ports, self._exposition)
+            self._app = own.build(self._ports, self._exposition)  # if two build it, one is kept
         await self._app(scope, receive, send)

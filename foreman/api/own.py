@@ -127,7 +127,9 @@ def _one_of(kind: type[E], name: str, text: str | None) -> E | None:
     try:
         return kind(text)
     except ValueError:
-        raise Wrong(f"{name}={text}: write one of {', '.join(each.value for each in kind)}") from None
+        raise Wrong(
+            f"{name}={text}: write one of {', '.join(each.value for each in kind)}"
+        ) from None
 
 
 def _model_key(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What is never queued: metadata, unloads, cloud models, and admin routes where they are allowed."""
+"""What is never queued: metadata, unloads, cloud models, and admin routes if allowed."""
 
 from math import inf
 

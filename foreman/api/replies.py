@@ -78,7 +78,7 @@ async def break_off(exchange: Exchange, dialect: Dialect, status: int, text: str
     A stream takes one more line. Anything else is left unfinished, which cuts the connection: after
     a 200 for a single object nothing but that tells every client.
     """
-    if exchange.streams:
+    if exchange.takes_more:
         await exchange.finish(error_frame(dialect, status, text))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import trio
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,7 @@ class Chat:
     model: str
     prompt: str
     asked: float = 0.0
-    job: JobId = JobId("")
+    job: JobId | None = None
     first: float | None = None
     ended: float | None = None
     text: str = ""
@@ -43,11 +44,12 @@ class Show:
     chats: list[Chat]
     embedding: Embedding = field(default_factory=Embedding)
     queue: QueueView | None = None
+    answering: trio.Event = field(default_factory=trio.Event)  # some chat has its first token
 
     def see(self, queue: QueueView) -> None:
         """Note where each chat stands."""
         self.queue = queue
-        places = {call.id: call.position for call in queue.calls}
+        places: dict[JobId | None, int] = {call.id: call.position for call in queue.calls}
         for chat in self.chats:
             if chat.ended is not None:
                 chat.state = "done"

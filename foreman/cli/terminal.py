@@ -17,7 +17,7 @@ FAILED = 1
 
 NARROWEST = 20  # columns for what stands last in a row, on a terminal too narrow for the rest
 
-_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160))}
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160)), "�")
 
 
 class Cell(NamedTuple):

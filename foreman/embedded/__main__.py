@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"foreman.embedded: {error}")
     try:
         trio.run(partial(_run, engine, host.strip("[]"), int(port), parsed))
+    except* OSError as group:
+        sys.exit(f"foreman.embedded: {parsed.listen}: {group.exceptions[0]}")
     except* KeyboardInterrupt:
         pass
 
@@ -43,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 def _engine(parsed: argparse.Namespace) -> Engine:
     if parsed.engine == "scripted":
         return ScriptedEngine(script.load(parsed.script) if parsed.script else None)
-    from foreman.embedded.llama import LlamaEngine  # imports a hundred megabytes of library
+    from foreman.embedded.llama import (
+        LlamaEngine,  # imports a hundred megabytes of library
+    )
 
     return LlamaEngine(threads=parsed.threads)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from foreman import names
+from foreman.embedded.failures import Failed
 from foreman.embedded.script import Fault
 
 DEFAULT_NUM_CTX = 4096
@@ -16,13 +17,11 @@ DEFAULT_NUM_CTX = 4096
 Json = Any  # a decoded JSON value; its shape is checked where it is used
 
 
-class EngineError(Exception):
+class EngineError(Failed):
     """The engine could not do it. `status` and `text` are what the client is answered."""
 
     def __init__(self, text: str, status: int = 500) -> None:
-        super().__init__(text)
-        self.text = text
-        self.status = status
+        super().__init__(status, text)
 
 
 @dataclass(frozen=True, slots=True)

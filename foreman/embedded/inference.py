@@ -7,7 +7,6 @@ import trio
 
 from foreman.embedded.chunk import Chunk, Metrics, nanoseconds
 from foreman.embedded.engine import (
-    EngineError,
     Finish,
     Json,
     Model,
@@ -135,8 +134,6 @@ class _Answer:
             completed = True
         except Ended:
             completed = True
-        except EngineError as error:
-            raise Failed(error.status, error.text) from error
         finally:
             oracle.end(cancelled=not completed)
         await self._reply.end()

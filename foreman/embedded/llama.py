@@ -100,7 +100,7 @@ class LlamaEngine:
         return self._models
 
     async def load(self, model: Model, options: RunnerOptions) -> Runner:
-        """Load the weights; a cancelled load is finished in its thread, then freed."""
+        """Load the weights. A cancelled load is finished in its thread, and the model kept."""
         persona = self._personas[model.blob]
         embeds = "completion" not in persona.capabilities
         server = await trio.to_thread.run_sync(self._start, options, embeds)
@@ -166,7 +166,7 @@ class LlamaRunner:
     async def generate(self, prompt: Prompt, emit: Emit) -> Finish:
         """Stream the tokens. A cancelled call stops the generation at its next token."""
         assert self._server is not None, "closed only when nothing runs"
-        generation = _Generation(emit, logprobs=prompt.logprobs)
+        generation = _Generation(emit, prompt)
         if prompt.raw:
             handle, body = self._server.handle_completions, {"prompt": prompt.text}
         else:
@@ -197,9 +197,9 @@ class LlamaRunner:
 class _Generation:
     """What one streamed call has brought. `take` runs in the worker thread, token by token."""
 
-    def __init__(self, emit: Emit, *, logprobs: bool) -> None:
+    def __init__(self, emit: Emit, prompt: Prompt) -> None:
         self._emit = emit
-        self._logprobs = logprobs
+        self._prompt = prompt
         self._failure: BaseException | None = None
         self._error: dict[str, Json] | None = None
         self._reason = ""
@@ -211,7 +211,7 @@ class _Generation:
         """True stops the generation: the library swallows what a callback raises."""
         try:
             self._read(event)
-        except BaseException as failure:  # noqa: ASYNC103  # Cancelled too; finish() re-raises
+        except BaseException as failure:  # Cancelled too; finish() re-raises
             self._failure = failure
         return self._failure is not None
 
@@ -243,8 +243,9 @@ class _Generation:
             self._tokens += [each["id"] for each in likely]
             text = choice.get("text") or choice.get("delta", {}).get("content")
             if text:
-                shown: list[Json] = likely if self._logprobs else []
-                piece = Piece(text, logprobs=tuple(map(_logprob, shown)))
+                shown: list[Json] = likely if self._prompt.logprobs else []
+                ranks = self._prompt.top_logprobs
+                piece = Piece(text, logprobs=tuple(_logprob(each, ranks) for each in shown))
                 trio.from_thread.run(self._emit, piece)
 
 
@@ -290,14 +291,14 @@ def _sampling(prompt: Prompt, persona: Persona) -> dict[str, Json]:
     body |= {"stream": True, "stream_options": {"include_usage": True}}
     # The ids of the tokens, which make generate's `context`, come only with their probabilities.
     if prompt.logprobs or prompt.path == "/api/generate":
-        body |= {"logprobs": True, "top_logprobs": prompt.top_logprobs}
+        body |= {"logprobs": True, "top_logprobs": max(prompt.top_logprobs, 1)}
     return body
 
 
-def _logprob(likely: dict[str, Json]) -> dict[str, Json]:
+def _logprob(likely: dict[str, Json], ranks: int) -> dict[str, Json]:
     kept: dict[str, Json] = {
         name: likely[name] for name in ("token", "logprob", "bytes") if name in likely
     }
-    if others := likely.get("top_logprobs"):
-        kept["top_logprobs"] = [_logprob(each) for each in others]
+    if ranks:
+        kept["top_logprobs"] = [_logprob(each, 0) for each in likely["top_logprobs"][:ranks]]
     return kept

@@ -87,12 +87,15 @@ class MemoryNetwork(httpcore.AsyncNetworkBackend):
 @asynccontextmanager
 async def in_memory(target: EmbeddedTarget) -> AsyncGenerator[MemoryNetwork]:
     """Run the target for the block; give the network to httpcore as its `network_backend`."""
-    async with trio.open_nursery() as nursery:
-        network = MemoryNetwork(target, nursery)
-        nursery.start_soon(target.residency.expire_idle)
-        nursery.start_soon(network.follow_outages)
-        yield network
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            network = MemoryNetwork(target, nursery)
+            nursery.start_soon(target.residency.expire_idle)
+            nursery.start_soon(network.follow_outages)
+            yield network
+            nursery.cancel_scope.cancel()
+    finally:
+        target.residency.clear()
 
 
 @contextmanager

@@ -81,6 +81,12 @@ class Residency:
         by_expiry.sort(key=lambda pair: -math.floor(pair[0]))
         return [(resident, clock.stamp(expires)) for expires, resident in by_expiry]
 
+    def clear(self) -> None:
+        """Free everything: the server is gone, and nothing runs any more."""
+        for resident in self._loaded.values():
+            resident.runner.close()
+        self._loaded.clear()
+
     async def expire_idle(self) -> None:
         """Unload what has been idle for its keep-alive; for ever."""
         while True:
@@ -153,8 +159,6 @@ class Residency:
         if resident.users:
             return
         resident.expires = trio.current_time() + resident.keep_alive
-        if resident.keep_alive == 0:
-            self._unload(resident)
         resident.idle.set()
         self._changed.set()
 

@@ -4,14 +4,22 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from foreman.embedded import admin, anthropic, audio, embeddings, metadata, openai, translate
-from foreman.embedded.dialect import JSON, JSON_UTF8, Dialect, plain_error
+from foreman.embedded import (
+    admin,
+    anthropic,
+    audio,
+    embeddings,
+    metadata,
+    openai,
+    translate,
+)
+from foreman.embedded.dialect import JSON, JSON_UTF8, plain_error
 from foreman.embedded.engine import Json
 from foreman.embedded.failures import Failed, Unauthorized
 from foreman.embedded.go import BadRequest, Fields, encode
 from foreman.embedded.host import VERSION, Host, answer
 from foreman.embedded.http1 import Exchange
-from foreman.embedded.inference import Call, run
+from foreman.embedded.inference import run
 from foreman.embedded.reply import Reply
 from foreman.embedded.script import Fault
 
@@ -66,19 +74,20 @@ class Route:
 def _inference(translated: Translate) -> Handler:
     async def handle(host: Host, exchange: Exchange, incoming: Incoming) -> None:
         made = translated(exchange.request.path, incoming.fields, host.clock.unix())
-        await _infer(host, exchange, incoming, *made)
+        await _infer(host, exchange, incoming, made)
 
     return handle
 
 
 async def _transcribe(host: Host, exchange: Exchange, incoming: Incoming) -> None:
     made = audio.transcription(exchange.request, incoming.body)
-    await _infer(host, exchange, incoming, *made)
+    await _infer(host, exchange, incoming, made)
 
 
 async def _infer(
-    host: Host, exchange: Exchange, incoming: Incoming, call: Call, dialect: Dialect, streams: bool
+    host: Host, exchange: Exchange, incoming: Incoming, made: translate.Translated
 ) -> None:
+    call, dialect, streams = made
     reply = Reply(exchange, dialect, streams=streams, fault=incoming.fault)
     try:
         await run(host, call, exchange, reply)

@@ -18,13 +18,16 @@ async def serve(
     """
     listeners = await trio.open_tcp_listeners(port, host=host)
     port = listeners[0].socket.getsockname()[1]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(target.residency.expire_idle)
-        task_status.started(f"http://{host}:{port}")
-        while True:
-            async with trio.open_nursery() as up:
-                up.start_soon(trio.serve_listeners, target.converse, listeners)
-                await target.engine.wait_down()
-                up.cancel_scope.cancel("a scripted outage")
-            await target.engine.wait_up()
-            listeners = await trio.open_tcp_listeners(port, host=host)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(target.residency.expire_idle)
+            task_status.started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            while True:
+                async with trio.open_nursery() as up:
+                    up.start_soon(trio.serve_listeners, target.converse, listeners)
+                    await target.engine.wait_down()
+                    up.cancel_scope.cancel("a scripted outage")
+                await target.engine.wait_up()
+                listeners = await trio.open_tcp_listeners(port, host=host)
+    finally:
+        target.residency.clear()

@@ -13,6 +13,7 @@ class Answer:
         self.body = b""
         self.arrivals: list[float] = []  # of each line of the body
         self.merged = 0  # lines that came in one piece with another
+        self.last = False  # of its connection, says the server
         self._buffer = b""
         self._head_read = False
         self._length: int | None = None  # of the body; None while it is chunked
@@ -36,6 +37,7 @@ class Answer:
             return False
         head = self._buffer[:end].lower()
         self.status = int(head[9:12])
+        self.last = b"\r\nconnection: close" in head
         _, found, rest = head.partition(b"\r\ncontent-length:")
         self._length = int(rest.split(b"\r\n", 1)[0]) if found else None
         self._buffer = self._buffer[end + 4 :]

@@ -22,26 +22,32 @@ STREAM = request("/api/chat", CHAT % b"true")
 EMBED = request("/api/embed", b'{"model":"embedder","input":"why is the sky blue?"}')
 READ = 1 << 16
 WARM_UP = 20  # calls before any that counts
+WARM_UP_SECONDS = 0.3
 
 
 class Caller:
-    """One keep-alive connection that blocks: nothing is leaner."""
+    """One client that keeps its connection and blocks: nothing is leaner."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = "127.0.0.1", port
+        self._connect()
 
     def call(self, message: bytes) -> tuple[float, float, Answer]:
         """When the request was sent, when the answer was complete, and the answer."""
         answer = Answer()
         began = perf_counter()
         self._socket.sendall(message)
-        while True:
-            data = self._socket.recv(READ)
+        while data := self._socket.recv(READ):
             if answer.feed(data):
-                return began, perf_counter(), good(answer)
-            if not data:
-                raise ConnectionError("the server hung up within an answer")
+                ended = perf_counter()
+                if good(answer).last:
+                    self._connect()
+                return began, ended, answer
+        raise ConnectionError("the server hung up within an answer")
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(self._address)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def good(answer: Answer) -> Answer:
@@ -90,33 +96,46 @@ class Repeater(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, message: bytes, over: Callable[[], bool]) -> None:
+    def __init__(self, port: int, message: bytes, over: Callable[[], bool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._port = port
         self._message = message
         self._over = over
         self._answer = Answer()
         self.answered = 0
-        self.done = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[bool] = self._loop.create_future()
+
+    async def connect(self) -> None:
+        """Open the connection, or a new one where the server has ended the last."""
+        await self._loop.create_connection(lambda: self, "127.0.0.1", self._port)
+
+    async def repeat(self) -> None:
+        """Ask and ask again, until it is over."""
+        self.done = self._loop.create_future()
+        self.transport.write(self._message)
+        while await self.done:
+            self.done = self._loop.create_future()
+            await self.connect()
+            self.transport.write(self._message)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def begin(self) -> None:
-        self.done = asyncio.get_running_loop().create_future()
-        self.transport.write(self._message)
-
     def data_received(self, data: bytes) -> None:
         try:
-            if not self._answer.feed(data):
-                return
-            good(self._answer)
+            if self._answer.feed(data):
+                self._next(good(self._answer).last)
         except RuntimeError as error:
             self.done.set_exception(error)
-            return
+
+    def _next(self, reconnect: bool) -> None:
         self._answer = Answer()
         self.answered += 1
         if self._over():
-            self.done.set_result(None)
+            self.done.set_result(False)
+        elif reconnect:
+            self.done.set_result(True)
         else:
             self.transport.write(self._message)
 
@@ -135,30 +154,20 @@ async def embeds(
     def over() -> bool:
         return loop.time() >= until
 
-    crowds = [[await connect(loop, port, over) for _ in range(clients)] for port in ports]
     rates: list[list[float]] = [[] for _ in ports]
     for number in range(rounds + 1):
-        for crowd, found in zip(crowds, rates, strict=True):
-            before = sum(each.answered for each in crowd)
+        for port, found in zip(ports, rates, strict=True):
+            crowd = [Repeater(port, EMBED, over) for _ in range(clients)]
+            await asyncio.gather(*(each.connect() for each in crowd))
             began = loop.time()
-            until = began + (seconds if number else 0.2)
+            until = began + (seconds if number else WARM_UP_SECONDS)
+            await asyncio.gather(*(each.repeat() for each in crowd))
+            rate = sum(each.answered for each in crowd) / (loop.time() - began)
             for each in crowd:
-                each.begin()
-            await asyncio.gather(*(each.done for each in crowd))
+                each.transport.close()
             if number:
-                answered = sum(each.answered for each in crowd) - before
-                found.append(answered / (loop.time() - began))
+                found.append(rate)
     return rates
-
-
-async def connect(
-    loop: asyncio.AbstractEventLoop, port: int, over: Callable[[], bool]
-) -> Repeater:
-    """An open connection to an embedding server."""
-    _, repeater = await loop.create_connection(
-        lambda: Repeater(EMBED, over), "127.0.0.1", port
-    )
-    return repeater
 
 
 async def trace(port: int, models: list[str], at: list[float]) -> list[float]:
@@ -167,22 +176,23 @@ async def trace(port: int, models: list[str], at: list[float]) -> list[float]:
     Call number i asks for models[i] on a connection of its own, at[i] seconds after the first.
     """
     loop = asyncio.get_running_loop()
-    bodies = [CHAT.replace(b"fast", model.encode()) % b"false" for model in models]
-    callers = [
-        (await loop.create_connection(lambda: Repeater(message, lambda: True), "127.0.0.1", port))[1]
-        for message in (request("/api/chat", body) for body in bodies)
-    ]
-    began = loop.time() + 0.05
-    ended: list[float] = [0.0] * len(models)
+    callers = [Repeater(port, chat_with(model), lambda: True) for model in models]
+    await asyncio.gather(*(each.connect() for each in callers))
+    began = loop.time()
+    ended = [0.0] * len(models)
 
     async def one(number: int) -> None:
         await asyncio.sleep(began + at[number] - loop.time())
-        callers[number].begin()
-        await callers[number].done
+        await callers[number].repeat()
         ended[number] = loop.time() - began
 
     await asyncio.gather(*(one(number) for number in range(len(models))))
     return ended
+
+
+def chat_with(model: str) -> bytes:
+    """A non-streamed chat with this model."""
+    return request("/api/chat", CHAT.replace(b"fast", model.encode()) % b"false")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import pytest
 from foreman.embedded.script import DEFAULT_MODELS, ErrorLine, ModelScript, Script, ToolCall
 from tests.conformance.answers import assert_same, chat, ndjson, text_of
 from tests.conftest import StartDaemon
+from tests.fakes import http
 
 METRICS = {"total_duration", "prompt_eval_count", "eval_count", "eval_duration"}
 
@@ -53,13 +54,12 @@ async def test_c05_a_token_arrives_before_the_target_may_say_the_next(
     async with daemon() as foreman:
         foreman.engine.tokens.close()
         foreman.engine.tokens.release()
-        async with foreman.client.stream("POST", "/api/chat", json=chat()) as answer:
-            lines = answer.aiter_lines()
+        async with http.post(foreman.url, "/api/chat", chat()) as answer:
             for token in ("one", " 2", " 3", " 4", " 5", " 6", " 7", " 8"):
                 # A token that is held back anywhere leaves this waiting for ever.
-                assert json.loads(await anext(lines))["message"]["content"] == token
+                assert json.loads(await answer.line())["message"]["content"] == token
                 foreman.engine.tokens.release()
-            assert json.loads(await anext(lines))["done"]
+            assert json.loads(await answer.line())["done"]
 
 
 @pytest.mark.parametrize("fault", [None, ErrorLine(after_tokens=2)], ids=["fine", "failing"])
@@ -67,13 +67,11 @@ async def test_c06_no_line_is_ever_blank(daemon: StartDaemon, fault: ErrorLine |
     script = Script(faults=(fault,) if fault else ())
     async with daemon(script=script, commit_after=0.01, heartbeat=0.01) as foreman:
         foreman.engine.tokens.close()
-        async with foreman.client.stream("POST", "/api/chat", json=chat()) as answer:
-            pieces = answer.aiter_bytes()
-            body = await anext(pieces) + await anext(pieces)
+        async with http.post(foreman.url, "/api/chat", chat()) as answer:
+            body = await answer.piece() + await answer.piece()
             assert body.strip(b" ") == b"", "heartbeats are spaces"
             foreman.engine.tokens.open()
-            async for piece in pieces:
-                body += piece
+            body += await answer.rest()
     assert all(line.strip() for line in body.removesuffix(b"\n").split(b"\n"))
     assert [json.loads(line) for line in body.splitlines()]
 

@@ -1,11 +1,9 @@
-"""C09-C11, C49-C53, C66, C67: the /v1 routes."""
+"""C09-C11, C49-C52, C66, C67: the /v1 routes."""
 
 import json
 from typing import Any
 
-import openai
 import pytest
-import trio
 import zstandard
 
 from foreman.embedded.script import DEFAULT_MODELS, ModelScript, Script
@@ -108,21 +106,6 @@ async def test_c52_an_unknown_model_is_openais_404(daemon: StartDaemon, path: st
         assert answer.json()["error"]["type"] == "not_found_error"
 
 
-async def test_c53_a_full_queue_costs_the_openai_client_three_requests_and_no_job(
-    daemon: StartDaemon,
-) -> None:
-    async with daemon(max_waiting=1) as foreman:
-        foreman.engine.tokens.close()
-        async with foreman.crowd(1):
-            seen, client = counting_client(foreman.url)
-            with pytest.raises(openai.InternalServerError) as error:
-                await trio.to_thread.run_sync(complete, client)
-            assert error.value.status_code == 503
-            assert "server busy" in error.value.message
-            assert seen == [503, 503, 503]
-            assert len(await foreman.jobs()) == 1
-
-
 async def test_c66_a_zstd_body_is_read_and_forwarded_as_it_came(daemon: StartDaemon) -> None:
     plain = json.dumps({"model": "big", "input": "hello there"}).encode()
     body = zstandard.compress(plain)
@@ -152,20 +135,3 @@ async def test_c67_a_transcription_names_its_model_in_the_form(
         assert b"one 2 3" in answer.content
         (job,) = await foreman.jobs()
         assert job["model"] == "ears"
-
-
-def counting_client(url: str) -> tuple[list[int], openai.OpenAI]:
-    """openai's client with its default retries, and the statuses it was answered."""
-    seen: list[int] = []
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="unused")
-    client._client.event_hooks = {"response": [lambda answer: seen.append(answer.status_code)]}
-    return seen, client
-
-
-def complete(client: openai.OpenAI) -> str:
-    """One chat completion."""
-    said = client.chat.completions.create(
-        model="small", messages=[{"role": "user", "content": "hello"}]
-    )
-    return said.choices[0].message.content or ""
-

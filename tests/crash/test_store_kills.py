@@ -1,4 +1,4 @@
-"""kill -9 of the store at random moments and statements: nothing promised is lost, nothing invented.
+"""kill -9 of the store at random moments and statements: no promise is lost, nothing invented.
 
 The audit shares no code with the program: it reads the file as anybody could. `KILLS` in the
 environment makes the run longer.
@@ -83,14 +83,13 @@ def victim() -> Iterator[Victim]:
     started.process.communicate()
 
 
-def test_nothing_promised_is_lost_and_nothing_is_half_done(
-    tmp_path: Path, victim: Victim
-) -> None:
+def test_nothing_promised_is_lost_and_nothing_is_half_done(tmp_path: Path, victim: Victim) -> None:
     random_ = random.Random(20)
-    total = 0
+    total, promises = 0, list[Promise]()
     for number in range(KILLS):
         path = tmp_path / str(number // PER_DIRECTORY)
-        promises: list[Promise] = [] if number % PER_DIRECTORY == 0 else promises
+        if number % PER_DIRECTORY == 0:
+            promises.clear()
         said = victim.run(path, random_)
         promises += said
         total += len(said)

@@ -88,7 +88,7 @@ CREATE INDEX jobs_oldest ON jobs (model_key, runner, id)
     WHERE state = 'queued' AND class = 'batch';
 CREATE UNIQUE INDEX jobs_once ON jobs (idempotency_owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before)
+CREATE INDEX jobs_waiting ON jobs (model_key, runner, priority DESC, id, not_before, state, class)
     WHERE state = 'queued' AND class = 'batch';
 CREATE TABLE labels (
     name TEXT NOT NULL,

@@ -18,17 +18,7 @@ from foreman.database import BUSY_TIMEOUT, Database, open_reader, open_writer
 from foreman.disk import read_mark
 from foreman.errors import QueueFull, StoreBusy, StoreError, StoreFull
 from foreman.jobs import Fingerprint, JobClass, JobId, State
-from foreman.tables import (
-    JobRef,
-    NewJob,
-    Transaction,
-    check,
-    claim,
-    finish,
-    get_job,
-    start,
-    submit,
-)
+from foreman.tables import JobRef, NewJob, Transaction, check, claim, finish, get_job, start, submit
 from tests.fakes.disk import FailingConnection, failing_connection
 
 NOW = 1_800_000_000_000_000
@@ -152,7 +142,9 @@ def _answers_are_true(database: Database, answers: list[type[BaseException] | No
 def test_an_io_error_after_the_commit_landed_is_still_a_success(database: Database) -> None:
     connection = failing(database)
     committer = Committer(database, 0)
-    connection.fail(_statements_of_one_submit(committer), sqlite3.SQLITE_IOERR_WRITE, afterwards=True)
+    connection.fail(
+        _statements_of_one_submit(committer), sqlite3.SQLITE_IOERR_WRITE, afterwards=True
+    )
     done = committer.commit([accept(1)], NOW)
     assert errors(done.answers) == [None]
     assert [event.job for event in done.events] == [new(1).id]

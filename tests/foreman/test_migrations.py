@@ -2,11 +2,10 @@
 
 import sqlite3
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from foreman.migrations import apply, create, migrate, statements
+from foreman.migrations import create, migrate, statements
 from foreman.schema import MIGRATIONS, USER_VERSION, Migration
 
 GOLDEN = Path(__file__).with_name("schema.sql")
@@ -36,7 +35,7 @@ class Interrupted(sqlite3.Connection):
 
     left = -1
 
-    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         self.left -= 1
         if self.left == 0:
             raise Died
@@ -45,7 +44,7 @@ class Interrupted(sqlite3.Connection):
 
 def database(path: Path) -> Interrupted:
     connection = sqlite3.connect(path, isolation_level=None, factory=Interrupted)
-    return cast("Interrupted", connection)
+    return connection
 
 
 def test_a_new_database_has_the_committed_schema(tmp_path: Path) -> None:

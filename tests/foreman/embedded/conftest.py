@@ -55,9 +55,10 @@ async def rig(start: Start) -> Rig:
 @asynccontextmanager
 async def virtual(target: EmbeddedTarget) -> AsyncGenerator[httpx.AsyncClient, None]:
     """A client without sockets: for tests on the autojump clock."""
-    async with in_memory(target) as network, httpx.AsyncClient(
-        base_url="http://localhost", timeout=None
-    ) as client:
+    async with (
+        in_memory(target) as network,
+        httpx.AsyncClient(base_url="http://localhost", timeout=None) as client,
+    ):
         pool = client._transport._pool  # type: ignore[attr-defined]
         pool._network_backend = network
         yield client

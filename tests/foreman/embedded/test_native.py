@@ -97,7 +97,12 @@ async def test_go_escapes_markup_in_its_json(start: Any) -> None:
         ("/api/chat", b'{"model":"nope"}', 404, "model 'nope' not found"),
         ("/api/generate", b'{"model":"nope"}', 404, "model 'nope' not found"),
         ("/api/embed", b'{"model":"nope"}', 404, 'model "nope" not found, try pulling it first'),
-        ("/api/embeddings", b'{"model":"nope"}', 404, 'model "nope" not found, try pulling it first'),
+        (
+            "/api/embeddings",
+            b'{"model":"nope"}',
+            404,
+            'model "nope" not found, try pulling it first',
+        ),
         ("/api/show", b"{}", 400, "model is required"),
         ("/api/show", b'{"name":"nope"}', 404, "model 'nope:latest' not found"),
         ("/api/chat", b'{"model":"embedder"}', 400, '"embedder" does not support chat'),
@@ -213,7 +218,9 @@ async def test_tool_calls_keep_the_order_of_their_arguments(start: Any, early: b
     body = {"model": "m", "tools": TOOLS, **CHAT}
     answer = await rig.client.post("/api/chat", json=body)
     assert b'"arguments":{"z":1,"a":{"y":2,"b":12345678901234567890}}' in answer.content
-    with_calls = [chunk["done"] for chunk in lines(answer.content) if "tool_calls" in chunk["message"]]
+    with_calls = [
+        chunk["done"] for chunk in lines(answer.content) if "tool_calls" in chunk["message"]
+    ]
     assert with_calls == [not early]
 
 
@@ -246,7 +253,10 @@ async def test_the_old_embedding_route_does_not_normalise(rig: Any) -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("/api/embed", {"model": "embedder", "embeddings": []}), ("/api/embeddings", {"embedding": []})],
+    [
+        ("/api/embed", {"model": "embedder", "embeddings": []}),
+        ("/api/embeddings", {"embedding": []}),
+    ],
 )
 async def test_embedding_nothing_is_a_load(rig: Any, path: str, expected: Any) -> None:
     answer = await rig.client.post(path, json={"model": "embedder"})

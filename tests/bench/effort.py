@@ -1,0 +1,63 @@
+"""How much a run measures: the whole, or a smoke run that only shows that everything works."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.processes import Cores
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The sizes of one run. Times are seconds."""
+
+    chat_rounds: int
+    chats: int  # a round and server
+    paused_rounds: int
+    streams: int
+    embed_rounds: int
+    embed_seconds: float
+    waiting_jobs: int
+    waiting_clients: int
+    starts: int
+    stored_jobs: int
+    trace_calls: int
+    time_scale: float  # of the trace: how much faster than its loads of 5 s and calls of 1 s
+
+
+FULL = Effort(
+    chat_rounds=40,
+    chats=50,
+    paused_rounds=8,
+    streams=40,
+    embed_rounds=6,
+    embed_seconds=1.5,
+    waiting_jobs=10_000,
+    waiting_clients=256,
+    starts=7,
+    stored_jobs=1_000_000,
+    trace_calls=200,
+    time_scale=1 / 25,
+)
+QUICK = Effort(
+    chat_rounds=2,
+    chats=10,
+    paused_rounds=1,
+    streams=2,
+    embed_rounds=1,
+    embed_seconds=0.2,
+    waiting_jobs=200,
+    waiting_clients=16,
+    starts=1,
+    stored_jobs=2_000,
+    trace_calls=12,
+    time_scale=1 / 500,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every measurement needs: how much, on which cores, and a directory on a real disk."""
+
+    effort: Effort
+    cores: Cores
+    directory: Path
