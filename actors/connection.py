@@ -22,7 +22,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, H11SendableEvent
-from hypercorn.utils import parse_socket_addr
+from hypercorn.utils import parse_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
 from actors.exchange import Apps, ASGIApp
 from foreman.http1 import StrictConnection, is_websocket, without_deflate
@@ -283,6 +283,6 @@ class _ReadAhead:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", error))
         else:
             yield error

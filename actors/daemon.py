@@ -3,6 +3,7 @@
 import gc
 import logging
 import sys
+from typing import cast
 
 import trio
 
@@ -47,6 +48,7 @@ def _secrets(settings: Settings) -> list[str]:
 
 
 def _leaves(error: Exception) -> list[Exception]:
-    if isinstance(error, ExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    members = cast("ExceptionGroup[Exception]", error).exceptions
+    return [leaf for each in members for leaf in _leaves(each)]

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ async def _demo(console: Console, *, stay: bool) -> None:
 
 
 @asynccontextmanager
-async def _target() -> AsyncIterator[str]:
+async def _target() -> AsyncGenerator[str]:
     """The built-in target as a process of its own; yields its URL."""
     command = [sys.executable, "-m", "foreman.embedded", "--engine", "llama"]
     # Popen, not trio's: it ends in a synchronous finally, which no cancellation can interrupt.

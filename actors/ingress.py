@@ -8,7 +8,7 @@ Crash:  open connections are cut; the next incarnation accepts new ones.
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -76,7 +76,7 @@ class Desk:
     @asynccontextmanager
     async def call(
         self, route: Route, admitted: Admitted, request: Request
-    ) -> AsyncIterator[Queued]:
+    ) -> AsyncGenerator[Queued]:
         job = self._ids.new()
         worker = self._channels.worker
         parts, answer = trio.open_memory_channel[ResponsePart](PARTS)
@@ -95,7 +95,7 @@ class Desk:
                         await worker.send(Gone(job))
 
     @asynccontextmanager
-    async def embed(self, request: Request) -> AsyncIterator[AsyncIterator[ResponsePart]]:
+    async def embed(self, request: Request) -> AsyncGenerator[AsyncIterator[ResponsePart]]:
         parts, answer = trio.open_memory_channel[ResponsePart](EMBED_PARTS)
         scope = trio.CancelScope()
         with answer:

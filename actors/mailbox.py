@@ -28,7 +28,7 @@ async def ask(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], M
     Giving up does not undo it: the question may still be carried out. Raises NoReply when the
     actor dropped it, trio.BrokenResourceError when nobody reads that inbox any more.
     """
-    pending = await post(inbox, question)
+    pending: Pending[T] = await post(inbox, question)
     with pending.slot:
         return await pending.answer()
 

@@ -1,6 +1,7 @@
 """One job in the slot: claimed, attempted, journalled to its end. The worker decides which."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from foreman.attempt import (
     settle,
 )
 from foreman.batch import BatchAnswer, OutputTooLarge
+from foreman.batch_lanes import wall_clock
 from foreman.errors import NoReply, StoreError
 from foreman.jobs import FailureCode, JobClass, JobId
 from foreman.logs import about
@@ -28,6 +30,7 @@ from foreman.metrics import Metrics
 from foreman.queue_view import RunningJob, shown
 from foreman.reader import Reader
 from foreman.residency import Residency
+from foreman.rows import Microseconds
 from foreman.scheduling import Limits
 from foreman.target import Target
 from foreman.wire import ResponseFailed, ResponsePart
@@ -46,6 +49,7 @@ class Ports:
     reader: Reader
     target: Target
     metrics: Metrics
+    now: Callable[[], Microseconds] = wall_clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,8 @@ LOSSES = 3  # times in a row that a connection may break under one job while the
 
 @dataclass(slots=True)
 class _State:
+    batch: BatchLanes
     calls: CallLanes[Waiting] = field(default_factory=CallLanes[Waiting])
-    batch: BatchLanes = field(default_factory=BatchLanes)
     residency: Residency = field(default_factory=Residency)
     progress: Progress = field(default_factory=Progress)
     running: Occupant | None = None
@@ -65,7 +65,7 @@ async def run(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until the inbox is closed; then put the running job back and return."""
-    state = _State()
+    state = _State(BatchLanes(ports.now))
     await take_over(ports.store)
     with inbox.clone() as messages, hints.clone() as wakes:
         try:
@@ -109,7 +109,7 @@ async def _receive(state: _State, ports: Ports, rules: Rules, message: WorkerMes
 
 
 async def _take(state: _State, ports: Ports, rules: Rules, call: Call) -> None:
-    """Queue a call. Its row is written now if it must wait, together with its claim if it need not."""
+    """Queue a call. Its row is written now if it must wait, or together with its claim."""
     if state.draining or len(state.calls) >= rules.max_waiting:
         respond(call.position, len(state.calls))
         text = STOPPING if state.draining else BUSY

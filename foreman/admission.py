@@ -13,7 +13,7 @@ import msgspec
 
 from foreman import names
 from foreman.durations import go_duration
-from foreman.jobs import RUNNER_OPTIONS, Fingerprint, fingerprint
+from foreman.jobs import Fingerprint, fingerprint, runner_options
 from foreman.wire import Dialect, Header, Kind, Request, Route
 
 DECOMPRESSED_LIMIT = 20 << 20  # bytes; Ollama's own limit for zstd bodies
@@ -57,7 +57,13 @@ _LOADERS = {
     "/v1/embeddings": "/api/embed",
 }
 
-_GO_KINDS = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
+_GO_KINDS: dict[type, str] = {
+    bool: "bool",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+}
 
 
 def admit(route: Route, headers: tuple[Header, ...], body: bytes) -> Admitted:
@@ -119,10 +125,8 @@ def load_request(route: Route, model: str, options: object, shift: object) -> Re
     document: dict[str, object] = {"model": model}
     if path != "/api/generate":
         document["messages" if path == "/api/chat" else "input"] = []
-    if isinstance(options, dict):
-        runner = {name: options[name] for name in RUNNER_OPTIONS if options.get(name) is not None}
-        if runner:
-            document["options"] = runner
+    if runner := runner_options(options):
+        document["options"] = runner
     if shift is not None:
         document["shift"] = shift
     headers = ((b"content-type", b"application/json"),)
@@ -175,9 +179,8 @@ def _go_kind(value: object) -> str:
 # ---------------------------------------------------------------- bodies
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_WANTED = frozenset(
-    {"model", "name", "stream", "keep_alive", "options", "shift", "prompt", "images", "messages"}
-)
+_UNREAD = frozenset({"prompt", "images", "messages"})
+_WANTED = _UNREAD | {"model", "name", "stream", "keep_alive", "options", "shift"}
 
 
 def read_object(
@@ -185,7 +188,7 @@ def read_object(
 ) -> dict[str, Any]:
     """The members foreman looks at, by lower-case name: Go matches keys without case, last wins.
 
-    Content-Type is never looked at, as Ollama never does. Raises Refused for what is no object, with
+    Content-Type is never looked at, as in Ollama. Raises Refused for what is no object, with
     the text `empty` where there is nothing at all.
     """
     if dict(headers).get(b"content-encoding") == b"zstd":
@@ -207,11 +210,13 @@ def read_object(
 
 def _value(name: str, raw: msgspec.Raw) -> object:
     """Decode one member; of what may be megabytes, only whether it is empty."""
-    if name in ("prompt", "images", "messages") and len(memoryview(raw)) > 64:
+    if name in _UNREAD and len(memoryview(raw)) > 64:
         return True
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if name in _UNREAD:
+            return True  # Go mends what is no text (a lone surrogate); it is not empty, that is all
         raise Refused(400, str(error)) from None
     except RecursionError:
         raise Refused(400, "exceeded max depth") from None

@@ -5,7 +5,7 @@ outcome means for a job of a given class. Neither knows the queue or the databas
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -116,7 +116,7 @@ async def attempt(
 
 
 @contextmanager
-def silence(phase: Phase, seconds: float) -> Iterator[trio.CancelScope]:
+def silence(phase: Phase, seconds: float) -> Generator[trio.CancelScope]:
     """Raise TargetSilent(phase) when the block's deadline, `seconds` from now, is reached."""
     with trio.move_on_after(seconds) as scope:
         yield scope

@@ -1,7 +1,7 @@
 """The durable lanes as they were last read from the table: the table is the truth."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,7 @@ RECONCILE = 5.0  # seconds after which the table is read although no hint asked 
 class BatchLanes:
     """The lanes with a job that is due, each with its head."""
 
+    now: Callable[[], Microseconds]
     stale: bool = True  # the table may have changed
     _heads: tuple[LaneHead, ...] = ()
     _read_at: float = float("-inf")
@@ -28,14 +29,14 @@ class BatchLanes:
         """Read the table where a hint, or the time, says that it may have changed."""
         while self.stale or trio.current_time() >= self._read_at + RECONCILE:
             self.stale = False  # before the read: a hint that comes meanwhile asks for another
-            now = _wall()
+            now = self.now()
             heads = await reader.read(partial(tables.lane_heads, now=now))
             self._heads = tuple(head for head in heads if head.not_before <= now)
             self._read_at = trio.current_time()
 
     def lanes(self, served: Mapping[LaneKey, float]) -> list[Lane]:
         """What the scheduler looks at; `served` says when each lane last was."""
-        wall, now = _wall(), trio.current_time()
+        wall, now = self.now(), trio.current_time()
 
         def arrived(at: Microseconds) -> float:
             return now - max(0, wall - at) / 1e6
@@ -57,5 +58,6 @@ class BatchLanes:
         return next(head.ref for head in self._heads if head.job_id == job)
 
 
-def _wall() -> Microseconds:
+def wall_clock() -> Microseconds:
+    """The time of day, as rows have it."""
     return time.time_ns() // 1000

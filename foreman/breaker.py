@@ -36,7 +36,7 @@ class Verdict(StrEnum):
 
 
 class Open(ForemanError):
-    """The call is not admitted. `retry_in`: seconds until one may be, None while a probe decides."""
+    """The call is not admitted. `retry_in`: seconds to the next try, None while a probe decides."""
 
     def __init__(self, retry_in: float | None) -> None:
         when = "once the probe under way ends" if retry_in is None else f"in {retry_in:.3g} s"
@@ -152,14 +152,14 @@ class Permit:
     def __enter__(self) -> Self:
         if self._epoch is not None:
             raise RuntimeError("a permit is good for one call")
-        self._epoch = self._breaker._admit(self)
+        self._epoch = self._breaker._admit(self)  # pyright: ignore[reportPrivateUsage]
         return self
 
     def conclude(self, verdict: Verdict) -> None:
         """Say it now instead of at the end; the first verdict is the one that counts."""
         if self._epoch is not None and not self._spent:
             self._spent = True
-            self._breaker._conclude(self._epoch, verdict)
+            self._breaker._conclude(self._epoch, verdict)  # pyright: ignore[reportPrivateUsage]
 
     def __exit__(
         self,

@@ -206,8 +206,7 @@ def _run(tx: Transaction, operations: Sequence[Operation], answers: list[Answer]
         if len(operations) == 1:  # the transaction is its savepoint
             answers.append(_answer(tx, operations[0]))
         else:
-            for operation in operations:
-                answers.append(_in_savepoint(tx, operation))
+            answers.extend(_in_savepoint(tx, operation) for operation in operations)
         connection.execute("ROLLBACK" if _all_failed(answers) else "COMMIT")
     except BaseException:
         connection.rollback()

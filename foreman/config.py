@@ -104,7 +104,7 @@ Unset, nobody is asked for one. The client commands read it too: there a bare se
     """Browser origins allowed beside those Ollama allows by itself, comma-separated."""
 
     data_dir: DataDir = Field(default_factory=default_data_dir, examples=["~/.local/state/foreman"])
-    """Folder of the database; made if it is missing. The default follows XDG_STATE_HOME; on macOS it \
+    """Folder of the database; made if missing. The default follows XDG_STATE_HOME; on macOS it \
 is ~/Library/Application Support/foreman."""
 
     min_free_disk: Size = 256 * _MIB

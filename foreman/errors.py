@@ -6,7 +6,7 @@ ForemanError
     StoreRefused         the database or its folder cannot be used; nothing was touched
     StoreBusy            an outsider holds the write lock; try again
     StoreFull            the disk is full; nothing acknowledged was lost
-    QueueFull            FOREMAN_MAX_QUEUE durable jobs wait already
+    QueueFull            as many durable jobs wait as may
     StaleJob             the row is no longer in the state this writer left it in
   TargetError
     TargetUnreachable    no connection: asleep, down, wrong address

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, cast
 
 import msgspec
 from ulid import StrictMonotonicPolicy, ULIDGenerator
@@ -142,18 +142,24 @@ RUNNER_OPTIONS = (
     "draft_num_predict",
 )
 
+
+def runner_options(options: object) -> dict[str, object]:
+    """Those members of a request's `options` that decide which load it runs on.
+
+    Anything but an object counts as none: the target answers for wrong types, not the queue.
+    """
+    if not isinstance(options, dict):
+        return {}
+    given = cast("dict[str, object]", options)
+    return {name: given[name] for name in RUNNER_OPTIONS if given.get(name) is not None}
+
+
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
 def fingerprint(model_key: str, options: object = None, shift: object = None) -> Fingerprint:
-    """The drain key of a request for `model_key` with these `options` and `shift`.
-
-    `options` is whatever the request's JSON held; anything but an object counts as none, because
-    the target answers for wrong types, not the queue.
-    """
-    runner: dict[str, object] = {}
-    if isinstance(options, dict):
-        runner = {name: options[name] for name in RUNNER_OPTIONS if options.get(name) is not None}
+    """The drain key of a request for `model_key` with these `options` and `shift`."""
+    runner = runner_options(options)
     if shift is not None:
         runner["shift"] = shift
     return Fingerprint(model_key, _canonical.encode(runner).decode() if runner else "{}")

@@ -4,7 +4,7 @@ Each `Metrics` has a registry of its own. Every label has few values: a model is
 target has it installed, a route only if it is in the table of routes; the rest is `other`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -146,7 +146,7 @@ class Metrics:
                 self._jobs.labels(job_class, State.QUEUED, reason).inc()
 
     @contextmanager
-    def embedding(self) -> Iterator[Embedding]:
+    def embedding(self) -> Generator[Embedding]:
         """Around one embedding call, from its arrival to its answer."""
         call, began = Embedding(), perf_counter()
         try:

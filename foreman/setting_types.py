@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr
 
@@ -40,7 +40,8 @@ class Secret:
 
 def _comma_list(value: object) -> tuple[str, ...]:
     """A list from TOML as it is; anything else as text to be split."""
-    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    listed = isinstance(value, list | tuple)
+    parts = cast("list[object]", value) if listed else str(value).split(",")
     return tuple(text for each in parts if (text := str(each).strip()))
 
 

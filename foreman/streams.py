@@ -6,7 +6,7 @@ come and asked once, at the end, for its Verdict.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 import msgspec
 
@@ -126,7 +126,7 @@ def _usages(record: _Record) -> list[_Usage]:
     found = [record.usage] if record.usage else []
     for name in _NESTED:
         inner = getattr(record, name)
-        if isinstance(inner, dict) and inner.get("usage"):
+        if isinstance(inner, dict) and "usage" in inner:
             nested = msgspec.convert(inner, _Nested)
             if nested.usage:
                 found.append(nested.usage)
@@ -136,7 +136,7 @@ def _usages(record: _Record) -> list[_Usage]:
 def error_text(error: object) -> str:
     """The text of an `error` member: Ollama's string, or OpenAI's and Anthropic's object."""
     if isinstance(error, dict):
-        error = error.get("message") or error
+        error = cast("dict[str, object]", error).get("message") or cast("object", error)
     return str(error)[:ERROR_TEXT]
 
 
@@ -146,7 +146,10 @@ def error_text_of(body: bytes) -> str:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body[:500].decode(errors="replace")
-    return error_text(document.get("error", document)) if isinstance(document, dict) else ""
+    if not isinstance(document, dict):
+        return ""
+    answer = cast("dict[str, object]", document)
+    return error_text(answer.get("error", answer))
 
 
 class _Lines:

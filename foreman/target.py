@@ -5,7 +5,7 @@ cookies, decoding and URL merging would be cost without use (ADR 0014). Statuses
 only what kept an answer from arriving is, as TargetUnreachable or TargetLost.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -139,7 +139,7 @@ class Target:
     @asynccontextmanager
     async def send(
         self, request: Request, upload: AsyncIterable[bytes] | None = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer]:
         """Send `request` (or its headers and then `upload`) and yield the answer's head.
 
         Leaving the block early cancels the request at the target. Raises TargetUnreachable when no
@@ -193,17 +193,18 @@ def _framing(request: Request, uploads: bool) -> list[Header]:
 class _Body:
     """The response's bytes, with httpcore's errors turned into ours."""
 
-    __slots__ = ("_response",)
+    __slots__ = ("_pieces",)
 
     def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
+        assert isinstance(response.stream, AsyncIterable)
+        self._pieces = aiter(response.stream)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        stream = self._response.stream
-        assert isinstance(stream, AsyncIterable)
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in stream:
-                yield chunk
+            return await anext(self._pieces)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             raise TargetLost(_reason(error)) from error
 

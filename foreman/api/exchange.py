@@ -98,10 +98,11 @@ class Exchange:
         """The next piece of the body, None after the last. Raises BodyTooSlow or ClientGone."""
         if self._read_all:
             return None
-        with trio.move_on_after(max(0.0, seconds)) as waiting:
-            message = await self._receive()
-        if waiting.cancelled_caught:
-            raise BodyTooSlow
+        try:
+            with trio.fail_after(max(0.0, seconds)):
+                message = await self._receive()
+        except trio.TooSlowError:
+            raise BodyTooSlow from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         self._read_all = not message.get("more_body", False)

@@ -24,8 +24,10 @@ DEFAULT_ORIGINS = (
     "vscode-webview://*",
     "vscode-file://*",
 )
-_STAINLESS = "arch async custom-poll-interval helper-method lang os package-version poll-helper"
-_STAINLESS += " retry-count runtime runtime-version timeout"
+_STAINLESS = (
+    "arch async custom-poll-interval helper-method lang os package-version poll-helper"
+    " retry-count runtime runtime-version timeout"
+)
 _ALLOWED_HEADERS = ",".join(
     [
         "Authorization",

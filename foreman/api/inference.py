@@ -143,14 +143,16 @@ class Relay:
     async def run(self, parts: AsyncIterator[ResponsePart]) -> None:
         """Relay until the end. Returning without having finished the exchange cuts it."""
         while True:
-            with trio.move_on_after(self._wait) as waiting:
-                part = await anext(parts, None)
-            if waiting.cancelled_caught:
+            try:
+                with trio.fail_after(self._wait):
+                    part = await anext(parts, None)
+            except trio.TooSlowError:
                 await self._sign_of_life()
-            elif part is None:
+                continue
+            if part is None:
                 await self._fail(ResponseFailed(503, DROPPED))
                 return
-            elif await self._pass(part):
+            if await self._pass(part):
                 return
 
     async def _sign_of_life(self) -> None:

@@ -19,8 +19,9 @@ class LazyApp:
         self._app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._app is None:
+        app = self._app
+        if app is None:
             # In a thread: half a second of imports must not hold up anybody's tokens.
             own = await trio.to_thread.run_sync(import_module, "foreman.api.own")
-            self._app = own.build(self._ports, self._exposition)  # if two build it, one is kept
-        await self._app(scope, receive, send)
+            app = self._app = own.build(self._ports, self._exposition)
+        await app(scope, receive, send)

@@ -96,7 +96,7 @@ class Lines:
 
 def facts(show: Show) -> list[str]:
     """The two things the demo is about, in words."""
-    lines = []
+    lines: list[str] = []
     if show.embedding.seconds is not None:
         lines.append(
             f"An embedding was answered in {show.embedding.seconds * 1000:.0f} ms"

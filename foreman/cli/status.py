@@ -42,15 +42,13 @@ def show(daemon: Daemon, *, as_json: bool) -> None:
 
 
 def _summary(daemon: Daemon, health: Health, view: QueueView) -> Table:
+    jobs = sum(lane.jobs for lane in view.lanes)
     facts: list[tuple[str, Cell | str]] = [
         ("foreman", f"{health.version} at {daemon.url}"),
         ("target", _target(health.target)),
         ("loaded", _model(view.resident) if view.resident else "nothing, as far as is known"),
         ("running", _running(view)),
-        (
-            "waiting",
-            f"{sum(lane.jobs for lane in view.lanes)} jobs, clients' calls among them: {len(view.calls)}",
-        ),
+        ("waiting", f"{jobs} jobs, {len(view.calls)} of them clients' calls"),
         ("loads", f"{view.loads} (first come, first served: {view.fcfs_loads})"),
     ]
     return Table((), [(Cell(name, "dim"), fact) for name, fact in facts])

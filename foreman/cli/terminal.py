@@ -1,7 +1,7 @@
 """What the commands print: tables for people, aligned columns for pipes, errors on stderr."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class Table:
 
 
 @contextmanager
-def exit_status() -> Iterator[None]:
+def exit_status() -> Generator[None]:
     """Turn our errors into a line on standard error and the documented exit status."""
     try:
         yield

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import outcome
 import trio
 
 from foreman.embedded.engine import (
@@ -200,7 +201,7 @@ class _Generation:
     def __init__(self, emit: Emit, prompt: Prompt) -> None:
         self._emit = emit
         self._prompt = prompt
-        self._failure: BaseException | None = None
+        self._failure: outcome.Error | None = None
         self._error: dict[str, Json] | None = None
         self._reason = ""
         self._tokens: list[int] = []
@@ -209,16 +210,15 @@ class _Generation:
 
     def take(self, event: Json) -> bool:
         """True stops the generation: the library swallows what a callback raises."""
-        try:
-            self._read(event)
-        except BaseException as failure:  # Cancelled too; finish() re-raises
-            self._failure = failure
+        result = outcome.capture(self._read, event)  # Cancelled too; finish() raises it again
+        if isinstance(result, outcome.Error):
+            self._failure = result
         return self._failure is not None
 
     def finish(self) -> Finish:
         """The end of it. Raises EngineError, and whatever stopped it."""
         if self._failure:
-            raise self._failure
+            self._failure.unwrap()
         if self._error:
             raise EngineError(self._error["message"], self._error.get("code", 500))
         return Finish(

@@ -21,7 +21,7 @@ from tests.fakes.target import CHAT, DONE, JSON, TOKEN, FakeTarget, Says
 from tests.fakes.worker import Shop, working
 
 T = TypeVar("T")
-LONG = Says([TOKEN, 100, DONE])
+LONG = Says([TOKEN, 15, DONE])
 
 
 def sound(shop: Shop) -> bool:
@@ -154,7 +154,7 @@ async def test_the_starvation_bound_counts_from_the_lanes_oldest_job(
 ) -> None:
     """Row 85: newer jobs of higher priority keep taking the head of b's lane, and a is busy."""
     target = FakeTarget()
-    target.plays("/api/chat", Says([TOKEN, 10, DONE], content_type=JSON))
+    target.plays("/api/chat", Says([TOKEN, 10, DONE]))
     limits = {"scheduling": Limits(100, linger=0)}
     async with working(tmp_path, target, **limits) as shop, trio.open_nursery() as readers:
 
@@ -286,14 +286,14 @@ async def test_a_target_that_is_away_keeps_the_call_and_charges_nothing(
         assert shop.row(job).attempt == 1
 
 
-async def test_an_outage_of_two_days_is_no_crash(
+async def test_an_outage_of_a_night_is_no_crash(
     autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = FakeTarget()
     target.up = False
     async with working(tmp_path, target) as shop:
         job = await shop.submit()
-        await trio.sleep(2 * 24 * 3600)
+        await trio.sleep(9 * 3600)
         target.up = True
         await trio.sleep(5)
         assert shop.row(job).state == "done"

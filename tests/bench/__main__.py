@@ -42,8 +42,12 @@ def _part(name: str, bench: Bench) -> list[Figure]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a smoke run; its figures mean nothing")
-    parser.add_argument("--only", action="append", choices=PARTS, help="this part (may be repeated)")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run; its figures mean nothing"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="this part (may be repeated)"
+    )
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the JSON goes")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build", help="a folder on a real disk, not in memory"

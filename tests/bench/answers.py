@@ -1,4 +1,4 @@
-"""Reads one HTTP/1.1 response out of the pieces in which it arrives, noting when each of them did."""
+"""Reads one HTTP/1.1 response out of the pieces in which it arrives, noting when each did."""
 
 from time import perf_counter
 

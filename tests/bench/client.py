@@ -9,6 +9,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from time import perf_counter, sleep
 from typing import Any
 
@@ -85,7 +86,7 @@ def streams(ports: list[int], rounds: int) -> list[dict[str, Any]]:
                 continue
             arrivals = answer.arrivals
             found["first"].append(arrivals[0] - began)
-            found["gaps"] += [after - before for before, after in zip(arrivals, arrivals[1:])]
+            found["gaps"] += [after - before for before, after in pairwise(arrivals)]
             found["lines"].append(len(arrivals))
             found["merged"] += answer.merged
     return seen
@@ -144,9 +145,7 @@ class Repeater(asyncio.Protocol):
             self.done.set_exception(ConnectionError("the server hung up"))
 
 
-async def embeds(
-    ports: list[int], clients: int, rounds: int, seconds: float
-) -> list[list[float]]:
+async def embeds(ports: list[int], clients: int, rounds: int, seconds: float) -> list[list[float]]:
     """Embeddings a second in each round, by server."""
     loop = asyncio.get_running_loop()
     until = 0.0

@@ -100,10 +100,10 @@ def _both(bench: Bench, trace: Trace, name: str) -> tuple[Run, Run]:
     script.write_bytes(msgspec.json.encode(_script(scale)))
     with embedded(script) as target:
         without = _run(target, target, trace, scale)
-    waits = {"max_wait": f"{MAX_WAIT * scale}s", "linger": f"{LINGER * scale}s"}
+    longest, linger = f"{MAX_WAIT * scale}s", f"{LINGER * scale}s"
     with (
         embedded(script) as target,
-        daemon(bench.directory / name, target, **waits) as server,
+        daemon(bench.directory / name, target, max_wait=longest, linger=linger) as server,
     ):
         server.wait("/readyz")
         through = _run(server, target, trace, scale)

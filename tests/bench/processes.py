@@ -13,7 +13,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]  # comes without types
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds for a process to become ready
@@ -143,8 +143,8 @@ def _running(
         cwd=ROOT,
         stdout=log,
         stderr=log,
-        preexec_fn=lambda: pin(core),
     )
+    pin(process, core)
     try:
         yield Server(port, process)
     finally:
@@ -160,22 +160,24 @@ def _running(
 
 def run_client(scenario: str, core: int | None, **arguments: object) -> Any:
     """What the client of that name measures, in a process of its own."""
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.client", scenario],
-        input=msgspec.json.encode(arguments),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_plain(),
         cwd=ROOT,
-        check=True,
-        preexec_fn=lambda: pin(core),
-    )
-    return msgspec.json.decode(done.stdout)
+    ) as process:
+        pin(process, core)
+        measured, _ = process.communicate(msgspec.json.encode(arguments))
+    if process.returncode:
+        raise RuntimeError(f"the client {scenario} failed")
+    return msgspec.json.decode(measured)
 
 
-def pin(core: int | None) -> None:
-    """Keep this process, and what it starts, on one core."""
+def pin(process: subprocess.Popen[bytes], core: int | None) -> None:
+    """Keep a process that has just begun, and what it starts, on one core."""
     if core is not None and sys.platform == "linux":
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(process.pid, {core})
 
 
 def _plain() -> dict[str, str]:

@@ -62,7 +62,7 @@ def _chats(bench: Bench, ports: list[int]) -> list[Figure]:
         each=effort.chats,
         pause=0.0,
     )
-    _, paused = rested = run_client(
+    rested = run_client(
         "calls",
         bench.cores.others,
         ports=ports,
@@ -71,11 +71,11 @@ def _chats(bench: Bench, ports: list[int]) -> list[Figure]:
         pause=PAUSE,
     )
     how = f"{len(through)} calls back to back, {effort.chats} a round; journalled; {{}}"
-    spaced = f"{len(paused)} calls with {PAUSE * 1000:g} ms between two"
+    spaced = f"{len(rested[1])} calls with {PAUSE * 1000:g} ms between two; {{}}"
     return [
         _added("chat_p50", "chat, added, p50", 0.5, direct, through, how, 1.5),
         _added("chat_p99", "chat, added, p99", 0.99, direct, through, how, 6.0),
-        _added("chat_paused_p50", "chat, added, spaced, p50", 0.5, *rested, f"{spaced}; {{}}"),
+        _added("chat_spaced_p50", "chat, added, spaced, p50", 0.5, rested[0], rested[1], spaced),
     ]
 
 
@@ -101,9 +101,9 @@ def _streams(bench: Bench, ports: list[int]) -> list[Figure]:
     )
     runs = f"{len(through['first'])} streams of {TOKENS} lines, {GAP * 1000:g} ms apart"
     how = f"{runs}; {{}}"
-    gaps = direct["gaps"], through["gaps"]
+    first, gaps = (direct["first"], through["first"]), (direct["gaps"], through["gaps"])
     return [
-        _added("ttft_p50", "first token, added, p50", 0.5, direct["first"], through["first"], how, 2),
+        _added("ttft_p50", "first token, added, p50", 0.5, *first, how, 2.0),
         _added("gap_p50", "gap between tokens, added, p50", 0.5, *gaps, how, 0.1),
         _added("gap_p99", "gap between tokens, added, p99", 0.99, *gaps, how, 1.0),
         _astray(direct, through, runs),

@@ -8,14 +8,12 @@ import httpx
 from tests.fakes.daemon import Daemon
 
 # What differs between two runs of the same call: times, and ids drawn at random.
-VOLATILE = frozenset(
-    "created_at total_duration load_duration prompt_eval_duration eval_duration created id "
-    "completed_at expires_at item_id request_id".split()
-)
+TIMES = {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+MOMENTS = {"created_at", "created", "completed_at", "expires_at"}
+VOLATILE = TIMES | MOMENTS | {"id", "item_id", "request_id"}
 # Of the connection or of foreman itself, not of the answer.
-UNCOMPARED = frozenset(
-    "date connection keep-alive transfer-encoding x-foreman-job x-foreman-position".split()
-)
+CONNECTION = {"date", "connection", "keep-alive", "transfer-encoding"}
+UNCOMPARED = CONNECTION | {"x-foreman-job", "x-foreman-position"}
 
 
 async def assert_same(foreman: Daemon, method: str, path: str, **request: Any) -> httpx.Response:
@@ -56,11 +54,13 @@ def ndjson(answer: httpx.Response) -> list[Any]:
 
 
 def events(answer: httpx.Response) -> list[tuple[str, Any]]:
-    """The name and data of each server-sent event; `[DONE]` is kept as it is."""
+    """The name and data of each server-sent event but comments; `[DONE]` is kept as it is."""
     found: list[tuple[str, Any]] = []
     *frames, rest = answer.text.split("\n\n")
     assert rest == ""
     for frame in frames:
+        if frame.startswith(":"):
+            continue
         fields = dict(line.split(": ", 1) for line in frame.split("\n"))
         data = fields["data"]
         found.append((fields.get("event", ""), data if data == "[DONE]" else json.loads(data)))

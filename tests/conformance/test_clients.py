@@ -64,7 +64,7 @@ async def test_c74_ollama_run_with_a_prompt(daemon: StartDaemon) -> None:
         await cli.heartbeat()
         shown = await cli.ask("POST", "/api/show", {"model": "small", "system": "", "name": ""})
         assert "completion" in shown.json()["capabilities"]
-        body = {"model": "small", "prompt": "hello", "suffix": "", "options": {}, "think": None}
+        body = {"model": "small", "prompt": "hello", "suffix": "", "think": None}
         objects = await cli.stream("/api/generate", body)
         assert "".join(each["response"] for each in objects) == SAID
 
@@ -147,7 +147,6 @@ async def test_c74_ollama_signin_is_told_where_to_go(daemon: StartDaemon) -> Non
 
 async def test_c75_ollama_python_works(daemon: StartDaemon) -> None:
     """As llm-ollama uses it too: list and show at the start, chat, embeddings by eights."""
-
     async with daemon(allow_admin=True) as foreman, ollama.AsyncClient(foreman.url) as client:
         assert len((await client.list()).models) == len(DEFAULT_MODELS)
         assert "completion" in ((await client.show("small")).capabilities or [])
@@ -259,7 +258,7 @@ LITELLM = {"User-Agent": "litellm/1.106.2", "Accept": "*/*", "Accept-Encoding": 
 
 
 @pytest.mark.parametrize(
-    "path, body",
+    ("path", "body"),
     [
         ("/api/chat", chat(stream=False, options={"num_predict": 5})),
         ("/api/generate", {"model": "small", "prompt": "hello", "stream": False, "images": []}),

@@ -57,7 +57,7 @@ async def test_c56_a_pages_request_goes_on_without_its_origin(daemon: StartDaemo
 
 
 @pytest.mark.parametrize(
-    "host, status",
+    ("host", "status"),
     [
         ("evil.example", 403),
         ("evil.example:11434", 403),

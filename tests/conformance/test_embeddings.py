@@ -8,6 +8,7 @@ import pytest
 from tests.conformance.answers import assert_same
 from tests.conftest import StartDaemon
 
+
 @pytest.mark.parametrize("texts", ["one", ["one", "two", "three"]], ids=["string", "list"])
 async def test_c07_embed_keeps_order_and_every_digit(
     daemon: StartDaemon, texts: str | list[str]

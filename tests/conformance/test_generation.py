@@ -147,7 +147,9 @@ async def test_c42_think_passes_and_thinking_comes_back(
 
 async def test_c42_a_bogus_think_is_refused(daemon: StartDaemon) -> None:
     async with daemon() as foreman:
-        answer = await assert_same(foreman, "POST", "/api/chat", json=chat("thinker", think="bogus"))
+        answer = await assert_same(
+            foreman, "POST", "/api/chat", json=chat("thinker", think="bogus")
+        )
         assert answer.status_code == 400
 
 
@@ -175,7 +177,7 @@ async def test_c45_a_model_that_cannot_think_says_so(daemon: StartDaemon) -> Non
 
 
 @pytest.mark.parametrize(
-    "path, body",
+    ("path", "body"),
     [("chat", chat("embedder")), ("generate", {"model": "embedder", "prompt": "hi"})],
     ids=["chat", "generate"],
 )

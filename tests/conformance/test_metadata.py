@@ -77,6 +77,9 @@ async def test_c48_openai_shows_one_model(daemon: StartDaemon, name: str) -> Non
         direct = await foreman.direct.get(f"/v1/models/{name}")
         assert (answer.status_code, answer.content) == (direct.status_code, direct.content)
         assert answer.headers["content-type"] == direct.headers["content-type"]
+        if answer.is_success:  # it was asked for in the client's own letters
+            asked, foremans = list(foreman.oracle.requests)[-1:-3:-1]
+            assert asked.target == foremans.target == f"/v1/models/{name}".encode()
     if name == "nope":
         assert answer.status_code == 404
         assert answer.json()["error"]["type"] == "not_found_error"

@@ -48,9 +48,7 @@ async def test_c11_usage_comes_in_a_chunk_without_choices(daemon: StartDaemon) -
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_c49_legacy_completions_work_in_both_modes(
-    daemon: StartDaemon, stream: bool
-) -> None:
+async def test_c49_legacy_completions_work_in_both_modes(daemon: StartDaemon, stream: bool) -> None:
     body = {"model": "small", "prompt": "hello there", "stream": stream}
     async with daemon() as foreman:
         answer = await assert_same(foreman, "POST", "/v1/completions", json=body)
@@ -85,16 +83,19 @@ async def test_c51_messages_work_in_both_modes(daemon: StartDaemon, stream: bool
             assert answer.json()["type"] == "message"
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_tokens": 9}], ids=["wrong", "unknown-model"])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(chat(), "invalid_request_error"), (chat("nope", max_tokens=9), "not_found_error")],
+    ids=["no-limit", "unknown-model"],
+)
 async def test_c51_errors_of_messages_are_anthropics(
-    daemon: StartDaemon, fields: dict[str, int]
+    daemon: StartDaemon, body: Any, kind: str
 ) -> None:
     async with daemon() as foreman:
-        body = chat("nope" if fields else "small", **fields)
         answer = await assert_same(foreman, "POST", "/v1/messages", json=body)
         assert answer.json()["type"] == "error"
-        wanted = "not_found_error" if fields else "invalid_request_error"
-        assert answer.json()["error"]["type"] == wanted
+        assert answer.json()["error"]["type"] == kind
+        assert answer.json()["request_id"].startswith("req_")
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "embeddings"])
@@ -111,9 +112,7 @@ async def test_c66_a_zstd_body_is_read_and_forwarded_as_it_came(daemon: StartDae
     body = zstandard.compress(plain)
     headers = {"Content-Encoding": "zstd", "Content-Type": "application/json"}
     async with daemon() as foreman:
-        answer = await assert_same(
-            foreman, "POST", "/v1/responses", content=body, headers=headers
-        )
+        answer = await assert_same(foreman, "POST", "/v1/responses", content=body, headers=headers)
         assert answer.json()["status"] == "completed"
         (job,) = await foreman.jobs()
         assert job["model"] == "big"

@@ -15,9 +15,8 @@ from tests.fakes.daemon import Daemon, connected, until
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 ECHO = Script(models=(ModelScript(name="small", echo=True), ModelScript(name="big", echo=True)))
-CLOUD = (ModelScript(name="faraway:cloud", remote=True, tokens=0),)
-CLOUD += (ModelScript(name="stub:latest", remote=True, tokens=0),)
-NAMES = ["faraway:cloud", "stub", "gpt-oss:120b-cloud"]
+STUBS = ["faraway:cloud", "stub"]  # installed, and known for what they are by /api/tags
+CLOUD = tuple(ModelScript(name=name, remote=True, tokens=0) for name in STUBS)
 
 
 async def test_c24_two_clients_at_once_are_never_mixed(daemon: StartDaemon) -> None:
@@ -71,16 +70,19 @@ async def test_c25_heartbeats_carry_every_client_through_a_long_wait(daemon: Sta
                 answers.append(whole.message.content or "")
 
     async def go_scanner(url: str) -> None:
-        async with connected(url) as client:
-            async with client.stream("POST", "/api/chat", json=chat()) as answer:
-                lines = [json.loads(line) async for line in answer.aiter_lines()]
+        request = ("POST", "/api/chat")
+        async with connected(url) as client, client.stream(*request, json=chat()) as answer:
+            lines = [json.loads(line) async for line in answer.aiter_lines()]
         answers.append(text_of(lines))
 
     async def openai_like(url: str) -> None:
         timeout = httpx.Timeout(LIMIT)
         async with httpx.AsyncClient(base_url=url, timeout=timeout) as client:
             answer = await client.post("/v1/chat/completions", json=chat(stream=True))
-        deltas = [data["choices"][0]["delta"] for _, data in sse_without_comments(answer)]
+        assert answer.text.startswith(": waiting\n\n")
+        *chunks, (_, done) = events(answer)
+        assert done == "[DONE]"
+        deltas = [data["choices"][0]["delta"] for _, data in chunks]
         answers.append("".join(delta.get("content", "") for delta in deltas))
 
     async with daemon(commit_after=0.02, heartbeat=0.02) as foreman:
@@ -154,7 +156,7 @@ async def test_c34_an_unload_passes_a_long_queue(daemon: StartDaemon, path: str)
             assert [each["name"] for each in shown] == ["small:latest"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*STUBS, "gpt-oss:120b-cloud"])
 async def test_c40_a_cloud_models_401_comes_unchanged_and_at_once(
     daemon: StartDaemon, name: str
 ) -> None:
@@ -167,10 +169,8 @@ async def test_c40_a_cloud_models_401_comes_unchanged_and_at_once(
             assert answer.json()["signin_url"]
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
-async def test_c40_a_cloud_model_runs_beside_the_local_jobs(
-    daemon: StartDaemon, name: str
-) -> None:
+@pytest.mark.parametrize("name", STUBS)
+async def test_c40_a_cloud_model_runs_beside_the_local_jobs(daemon: StartDaemon, name: str) -> None:
     script = Script(models=(ModelScript(name="small"), *CLOUD), signed_in=True)
     async with daemon(script=script) as foreman:
         foreman.engine.tokens.close()
@@ -186,15 +186,6 @@ async def beats(foreman: Daemon, count: int) -> None:
         while len(seen) < count:
             seen += await answer.piece()
         assert seen.strip(b" ") == b""
-
-
-def sse_without_comments(answer: httpx.Response) -> list[tuple[str, dict[str, list[dict[str, dict[str, str]]]]]]:
-    """The events but for heartbeats and `[DONE]`."""
-    frames = answer.text.split("\n\n")
-    kept = [frame for frame in frames if frame and not frame.startswith(":")]
-    assert len(kept) < len(frames) - 1, "there was no heartbeat"
-    plain = httpx.Response(200, text="\n\n".join([*kept, ""]))
-    return [(name, data) for name, data in events(plain) if data != "[DONE]"]
 
 
 async def post_chat(foreman: Daemon, model: str) -> None:

@@ -64,9 +64,7 @@ BROKEN = [b"{", b'{"model": tru}', b"[]", b'{"model": 5}', b"\xff"]
 
 @pytest.mark.parametrize("body", BROKEN, ids=repr)
 @pytest.mark.parametrize("path", PATHS)
-async def test_c21_a_malformed_body_is_refused(
-    daemon: StartDaemon, path: str, body: bytes
-) -> None:
+async def test_c21_a_malformed_body_is_refused(daemon: StartDaemon, path: str, body: bytes) -> None:
     async with daemon() as foreman:
         answer = await foreman.client.post(path, content=body)
         direct = await foreman.direct.post(path, content=body)
@@ -123,9 +121,7 @@ async def test_c37_all_spellings_of_a_name_share_one_lane_and_are_echoed(
 ) -> None:
     async with daemon(script=LLAMA) as foreman:
         for name in SPELLINGS:
-            answer = await assert_same(
-                foreman, "POST", "/api/chat", json=chat(name, stream=False)
-            )
+            answer = await assert_same(foreman, "POST", "/api/chat", json=chat(name, stream=False))
             assert answer.json()["model"] == name
         assert len(foreman.oracle.loads) == 1
         assert {job["fingerprint"] for job in await foreman.jobs()} == {
@@ -155,7 +151,7 @@ async def test_c39_an_invalid_name_is_refused(daemon: StartDaemon, path: str, na
 
 
 @pytest.mark.parametrize(
-    "method, path",
+    ("method", "path"),
     [
         ("GET", "/api/chat"),
         ("DELETE", "/api/tags"),

@@ -68,7 +68,7 @@ class Daemon:
 
     @asynccontextmanager
     async def crowd(self, count: int, model: str = "small") -> AsyncGenerator[None]:
-        """`count` clients that chat and have been queued, or run; cut off at the end of the block."""
+        """Clients that chat: one runs, the others wait; they hang up at the end of the block."""
         async with trio.open_nursery() as clients:
             for number in range(count):
                 body = {"model": model, "messages": [{"role": "user", "content": str(number)}]}

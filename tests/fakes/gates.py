@@ -4,8 +4,16 @@ import math
 
 import trio
 
-from foreman.embedded.engine import Emit, Finish, Model, Piece, Prompt, Runner, RunnerOptions
-from foreman.embedded.engine import Vectors
+from foreman.embedded.engine import (
+    Emit,
+    Finish,
+    Model,
+    Piece,
+    Prompt,
+    Runner,
+    RunnerOptions,
+    Vectors,
+)
 from foreman.embedded.script import Script
 from foreman.embedded.scripted import ScriptedEngine
 

@@ -74,9 +74,10 @@ async def send(
 
 async def next_event(
     stream: trio.SocketStream, wire: h11.Connection
-) -> h11.Event | type[h11.PAUSED]:
+) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
     """The next event of an answer. Raises RemoteProtocolError where it breaks off."""
-    while (event := wire.next_event()) is h11.NEED_DATA:
+    while True:
+        event = wire.next_event()
+        if event is not h11.NEED_DATA:
+            return event
         wire.receive_data(await stream.receive_some())
-    assert event is not h11.NEED_DATA
-    return event

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 import trio
@@ -88,15 +89,21 @@ class FakeTarget(Target):
         return script.pop(0) if len(script) > 1 else script[0]
 
 
-@dataclass(frozen=True)
 class _Body:
-    steps: Sequence[Step] = field(default=())
+    """No generator: one that is left half read would end at some other time."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for step in self.steps:
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = iter(steps)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for step in self._steps:
             await _happen(step)
             if isinstance(step, bytes):
-                yield step
+                return step
+        raise StopAsyncIteration
 
 
 async def _happen(step: Step) -> None:

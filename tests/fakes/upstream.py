@@ -1,7 +1,7 @@
 """An Ollama that does, connection by connection, exactly what a test tells it to."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import trio
@@ -38,10 +38,8 @@ async def upstream(handle: Handler) -> AsyncGenerator[str]:
                 received += data
             head, begun = received.split(b"\r\n\r\n", 1)
             method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            try:
+            with suppress(trio.BrokenResourceError):  # it did not wait for the end
                 await handle(Asked(method, path, head, begun, stream))
-            except trio.BrokenResourceError:
-                pass  # it did not wait for the end
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(_serve, converse)

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from actors import store, worker
-from actors.mailbox import ask, write
+from actors.mailbox import ask, nudge, write
 from actors.messages import Call, Describe, Drain, Gone, Reply, Wake, WorkerMessage, Write
 from actors.slot import Ports, Rules
 from actors.supervisor import Child, RestartBudget, keep_running
@@ -82,7 +82,7 @@ class Shop:
     async def submit(self, model: str = "a", priority: int = 0, **fields: Any) -> JobId:
         """Store a batch job and say so."""
         job = await self.store(model, priority, **fields)
-        self.hints.send_nowait(Wake())
+        nudge(self.hints, Wake())
         return job
 
     async def store(self, model: str = "a", priority: int = 0, **fields: Any) -> JobId:

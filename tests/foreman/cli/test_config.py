@@ -47,7 +47,7 @@ def test_an_unknown_key_is_wrong_usage(foreman: Any) -> None:
 
 def test_wrong_settings_are_exit_status_4_with_a_line_each(foreman: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("FOREMAN_LINGER", "soon")
-    monkeypatch.setenv("FOREMAN_MAX_QUEUE", "0")
+    monkeypatch.setenv("FOREMAN_MAX_WAITING", "0")
     ran = foreman("config")
     assert (ran.status, ran.out) == (4, "")
     assert ran.err.count("(environment)") == 2

@@ -45,7 +45,7 @@ def test_a_busy_daemon_shows_what_runs_and_who_is_next(foreman: Any, daemon: Any
         "target   up, 5 models, seen 1h06m ago",
         "loaded   qwen3:8b",
         "running  01JA  qwen3:8b  interactive, working for 12s",
-        "waiting  122 jobs, clients' calls among them: 1",
+        "waiting  122 jobs, 1 of them clients' calls",
         "loads    3 (first come, first served: 11)",
         "",
         "TURN  MODEL                        CLASS        JOBS  OLDEST",

@@ -179,3 +179,12 @@ async def test_a_wrong_script_is_refused_with_its_place(rig: Any) -> None:
     body = {"models": [{"name": "m", "tokenz": 3}]}
     answer = await rig.client.put("/_embedded/script", json=body)
     assert answer.status_code == 400 and "$.models[0]" in answer.json()["error"]
+
+
+async def test_a_script_that_is_set_again_counts_anew(start: Any) -> None:
+    rig = await start(script(Status(status=500, first=1)))
+    statuses = []
+    for _ in range(2):
+        statuses += [(await rig.client.get("/api/tags")).status_code for _ in range(2)]
+        rig.engine.script = rig.engine.script
+    assert statuses == [500, 200, 500, 200]

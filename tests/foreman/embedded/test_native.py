@@ -274,3 +274,10 @@ async def test_cloud_models_ask_for_a_sign_in_and_take_no_slot(rig: Any) -> None
     answer = await rig.client.post("/api/chat", json={"model": "faraway:cloud", **CHAT})
     assert len(lines(answer.content)) == 9
     assert (await rig.client.get("/api/ps")).json() == {"models": []} and not rig.oracle.loads
+
+
+async def test_a_stub_without_a_suffix_is_cloud_unless_asked_for_locally(start: Any) -> None:
+    rig = await start(Script(models=(ModelScript(name="stub", remote=True),)))
+    assert (await rig.client.post("/api/chat", json={"model": "stub", **CHAT})).status_code == 401
+    local = await rig.client.post("/api/chat", json={"model": "stub:local", **CHAT})
+    assert local.status_code == 404 and local.json() == {"error": "model 'stub:local' not found"}
