@@ -61,7 +61,7 @@ def runner(
         await store.run(
             inbox,
             database,
-            lambda events: seen.publish(events),
+            seen.publish,
             seen.observe,
             execute=execute,
             now=lambda: NOW,

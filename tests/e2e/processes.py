@@ -125,23 +125,22 @@ async def raw(url: str, pieces: Iterable[bytes]) -> bytes:
     at = httpx.URL(url)
     stream = await trio.open_tcp_stream(at.host, at.port or 80)
     received = bytearray()
-    async with stream:
-        async with trio.open_nursery() as nursery:
+    async with stream, trio.open_nursery() as nursery:
 
-            async def send() -> None:
-                try:
-                    for piece in pieces:
-                        await stream.send_all(piece)
-                except trio.BrokenResourceError:
-                    pass  # it has heard enough
-
-            nursery.start_soon(send)
+        async def send() -> None:
             try:
-                async for data in stream:
-                    received += data
+                for piece in pieces:
+                    await stream.send_all(piece)
             except trio.BrokenResourceError:
-                pass
-            nursery.cancel_scope.cancel("it closed")
+                pass  # it has heard enough
+
+        nursery.start_soon(send)
+        try:
+            async for data in stream:
+                received += data
+        except trio.BrokenResourceError:
+            pass
+        nursery.cancel_scope.cancel("it closed")
     return bytes(received)
 
 

@@ -63,6 +63,11 @@ async def test_a_target_that_is_down_at_the_start_is_waited_for(tmp_path: Path) 
             process = await nursery.start(embedded, port)
             await until(lambda: bool(answers))
             assert answers[0].status_code == 200
+
+            async def seen() -> bool:
+                return bool((await client.get("/healthz")).json()["status"] == "ok")
+
+            await until(seen)
             process.kill()
             await process.wait()
 
@@ -145,9 +150,8 @@ async def test_a_client_that_vanishes_takes_its_own_job_with_it_and_nobody_elses
                 await foreman.waits(0)
             gate.open()
         assert answers[stays].text.splitlines()[-1].find('"done":true') > 0
-        states = sorted(
-            str((await foreman.job_ended(job["id"]))["state"]) for job in await foreman.jobs()
-        )
+        ended = [await foreman.job_ended(job["id"]) for job in await foreman.jobs()]
+        states = sorted(job["state"] for job in ended)
         assert states == ["done", "failed"]
         assert foreman.oracle.max_running == 1
 

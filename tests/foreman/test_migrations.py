@@ -43,8 +43,7 @@ class Interrupted(sqlite3.Connection):
 
 
 def database(path: Path) -> Interrupted:
-    connection = sqlite3.connect(path, isolation_level=None, factory=Interrupted)
-    return connection
+    return sqlite3.connect(path, isolation_level=None, factory=Interrupted)
 
 
 def test_a_new_database_has_the_committed_schema(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_load_for_the_overdue_is_worked_off_unless_their_lane_runs_dry(world: 
 @a_thousand
 @given(rough_worlds)
 def test_the_time_spent_on_loads_stays_below_what_the_rules_allow(world: World) -> None:
-    """Loads <= what each kind of swap can have made necessary, at its own model's cost:
+    """Loads <= what each kind of swap can have made necessary, at its own model's cost.
 
     - one for each time a lane without work got work, but for interactive work that came back
       within the linger (rules 3, 4 and 5),

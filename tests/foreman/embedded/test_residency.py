@@ -58,10 +58,9 @@ async def test_one_generation_runs_at_a_time_per_model(
     autojump_clock: Any, open_virtual: Any
 ) -> None:
     rig = target()
-    async with open_virtual(rig) as client:
-        async with trio.open_nursery() as calls:
-            for _ in range(3):
-                calls.start_soon(chat, client, "a")
+    async with open_virtual(rig) as client, trio.open_nursery() as calls:
+        for _ in range(3):
+            calls.start_soon(chat, client, "a")
     assert trio.current_time() == LOAD + 3 * CALL
     assert rig.oracle.max_running == 1 and rig.oracle.finished == 3
 
@@ -70,10 +69,9 @@ async def test_two_models_run_side_by_side_but_load_one_after_the_other(
     autojump_clock: Any, open_virtual: Any
 ) -> None:
     rig = target()
-    async with open_virtual(rig) as client:
-        async with trio.open_nursery() as calls:
-            calls.start_soon(chat, client, "a")
-            calls.start_soon(chat, client, "b")
+    async with open_virtual(rig) as client, trio.open_nursery() as calls:
+        calls.start_soon(chat, client, "a")
+        calls.start_soon(chat, client, "b")
     assert trio.current_time() == 2 * LOAD + CALL
 
 
