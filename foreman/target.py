@@ -1,23 +1,23 @@
 """The seam to the one Ollama server: bytes out, bytes in, errors that tell "asleep" from "no".
 
-httpcore, the transport underneath httpx, is used directly: foreman relays bytes, so redirects,
-cookies, decoding and URL merging would be cost without use (ADR 0014). Statuses are never raised;
-only what kept an answer from arriving is, as TargetUnreachable or TargetLost.
+Statuses are never raised; only what kept an answer from arriving is, as TargetUnreachable or
+TargetLost. The connections themselves are those of `foreman.upstream`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
-import httpcore
+import h11
 import trio
 
 from foreman.errors import TargetLost, TargetUnreachable
+from foreman.upstream import Address, Connection, Pool
 from foreman.wire import Header, Request
-
-CLOSE_GRACE = 1.0  # seconds to say goodbye to a connection; after that it is dropped
 
 HOP_BY_HOP = frozenset(
     {
@@ -63,7 +63,7 @@ def onward(headers: tuple[Header, ...]) -> list[Header]:
     ]
 
 
-def backward(headers: list[Header]) -> tuple[Header, ...]:
+def backward(headers: Iterable[Header]) -> tuple[Header, ...]:
     """The target's headers that go to the client; CORS and Date are foreman's own."""
     return tuple(
         (name, value)
@@ -108,21 +108,18 @@ class Target:
         connect_timeout: float = 5.0,
         connections: int = 16,
     ) -> None:
-        base = httpcore.URL(url.rstrip("/"))
-        self._scheme, self._host, self._port = base.scheme, base.host, base.port
-        self._prefix = base.target.rstrip(b"/")
-        default_port = 443 if base.scheme == b"https" else 80
-        port = b"" if base.port in (None, default_port) else b":%d" % base.port
-        host = b"[%s]" % base.host if b":" in base.host else base.host
-        self._fixed: list[Header] = [(b"Host", host + port), (b"Accept-Encoding", b"identity")]
+        base = urlsplit(url.rstrip("/"))
+        tls = ssl.create_default_context() if base.scheme == "https" else None
+        host = base.hostname or ""
+        self._prefix = base.path.encode()
+        self._fixed: list[Header] = [
+            (b"Host", base.netloc.rpartition("@")[2].encode()),
+            (b"Accept-Encoding", b"identity"),
+        ]
         if token:
             self._fixed.append((b"Authorization", b"Bearer " + token.encode()))
-        self._extensions = {"timeout": {"connect": connect_timeout}}
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=60.0,
-        )
+        address = Address(host, base.port or (443 if tls else 80), tls)
+        self._pool = Pool(address, connect_timeout, trio.Semaphore(connections))
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,8 +130,7 @@ class Target:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with trio.move_on_after(CLOSE_GRACE, shield=True):
-            await self._pool.aclose()
+        self._pool.close()
 
     @asynccontextmanager
     async def send(
@@ -145,38 +141,35 @@ class Target:
         Leaving the block early cancels the request at the target. Raises TargetUnreachable when no
         connection could be made and TargetLost when it broke, also from iterating the body.
         """
-        headers = [*self._fixed, *onward(request.headers), *_framing(request, upload is not None)]
-        url = httpcore.URL(
-            scheme=self._scheme,
-            host=self._host,
-            port=self._port,
-            target=self._prefix + request.path,
-        )
-        outgoing = httpcore.Request(
-            request.method,
-            url,
-            headers=headers,
-            content=request.body if upload is None else upload,
-            extensions=self._extensions,
-        )
-        response = await self._exchange(outgoing)
+        connection = await self._connection()
         try:
-            yield Answer(response.status, backward(response.headers), _Body(response))
+            response = await self._ask(connection, request, upload)
+            headers = backward(response.headers)
+            yield Answer(response.status_code, headers, _Body(connection))
         finally:
-            with trio.move_on_after(CLOSE_GRACE, shield=True):
-                await response.aclose()
+            self._pool.give_back(connection)
 
     async def fetch(self, request: Request, limit: int = 64 << 20) -> tuple[Answer, bytes]:
         """Send and read it all; for small answers. Raises as `send` does."""
         async with self.send(request) as answer:
             return answer, await answer.read(limit)
 
-    async def _exchange(self, outgoing: httpcore.Request) -> httpcore.Response:
+    async def _connection(self) -> Connection:
         try:
-            return await self._pool.handle_async_request(outgoing)
-        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            return await self._pool.take()
+        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
             raise TargetUnreachable(_reason(error)) from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+
+    async def _ask(
+        self, connection: Connection, request: Request, upload: AsyncIterable[bytes] | None
+    ) -> h11.Response:
+        headers = [*self._fixed, *onward(request.headers), *_framing(request, upload is not None)]
+        try:
+            outgoing = h11.Request(
+                method=request.method, target=self._prefix + request.path, headers=headers
+            )
+            return await connection.ask(outgoing, request.body, upload)
+        except (trio.BrokenResourceError, h11.ProtocolError) as error:
             raise TargetLost(_reason(error)) from error
 
 
@@ -191,21 +184,20 @@ def _framing(request: Request, uploads: bool) -> list[Header]:
 
 
 class _Body:
-    """The response's bytes, with httpcore's errors turned into ours."""
+    """The response's bytes, with the connection's errors turned into ours."""
 
-    __slots__ = ("_pieces",)
+    __slots__ = ("_connection",)
 
-    def __init__(self, response: httpcore.Response) -> None:
-        assert isinstance(response.stream, AsyncIterable)
-        self._pieces = aiter(response.stream)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._pieces)
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            return await anext(self._connection)
+        except (trio.BrokenResourceError, h11.ProtocolError) as error:
             raise TargetLost(_reason(error)) from error
 
 

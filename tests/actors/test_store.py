@@ -61,7 +61,7 @@ def runner(
         await store.run(
             inbox,
             database,
-            seen.publish,
+            lambda events: seen.publish(events),  # noqa: PLW0108  a test replaces it meanwhile
             seen.observe,
             execute=execute,
             now=lambda: NOW,
