@@ -16,7 +16,7 @@ from typing import TypeVar
 import trio
 
 from actors.listener import EdgeLimits, serve
-from actors.mailbox import ask
+from actors.mailbox import ask, put
 from actors.messages import (
     Call,
     Describe,
@@ -100,7 +100,7 @@ class Desk:
         scope = trio.CancelScope()
         with answer:
             try:
-                await self._channels.embed.send(EmbedCall(request, parts, scope))
+                await put(self._channels.embed, EmbedCall(request, parts, scope))
                 yield answer
             finally:
                 scope.cancel("nobody waits for it any more")
@@ -129,12 +129,18 @@ class _Watched:
 
     async def __anext__(self) -> ResponsePart:
         try:
-            part = await self._parts.receive()
+            part = await self._next()
         except trio.EndOfChannel:
             self.ended = True
             raise StopAsyncIteration from None
         self.ended = isinstance(part, ResponseEnd | ResponseFailed)
         return part
+
+    async def _next(self) -> ResponsePart:
+        try:
+            return self._parts.receive_nowait()  # a turn of the event loop less for what is there
+        except trio.WouldBlock:
+            return await self._parts.receive()
 
 
 async def run(

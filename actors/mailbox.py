@@ -54,8 +54,16 @@ async def post(inbox: trio.MemorySendChannel[M], question: Callable[[Reply[T]], 
     """Send a question now, to wait for its answer later or never."""
     reply: Reply[T]
     reply, slot = trio.open_memory_channel[T](1)
-    await inbox.send(question(reply))  # from here `reply` belongs to the actor
+    await put(inbox, question(reply))  # from here `reply` belongs to the actor
     return Pending(slot)
+
+
+async def put(inbox: trio.MemorySendChannel[M], message: M) -> None:
+    """Send; where there is room, at once: `send` would cost a turn of the whole event loop."""
+    try:
+        inbox.send_nowait(message)
+    except trio.WouldBlock:
+        await inbox.send(message)
 
 
 def respond(reply: Reply[T], value: T) -> None:

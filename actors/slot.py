@@ -12,6 +12,7 @@ from actors.mailbox import StoreInbox
 from foreman import names
 from foreman.admission import Admitted
 from foreman.attempt import (
+    Again,
     Fail,
     Finish,
     Settlement,
@@ -85,6 +86,7 @@ class Occupant:
     since: float
     scope: trio.CancelScope
     load_s: float = 0.0
+    over: bool = False  # nothing of it is left but to write down its end
 
     def shown(self, now: float) -> RunningJob:
         """What /queue says of it."""
@@ -118,6 +120,7 @@ async def _occupy(
     try:
         await task.journal.claim(resident=task.work.load is None)
         settlement = await _attempt(occupant, ports, rules, residency)
+        occupant.over = not isinstance(settlement, Again)
         kept = task.answer.result() if task.answer and isinstance(settlement, Finish) else None
         await task.journal.end(settlement, kept)
         return settlement

@@ -9,12 +9,13 @@ import logging
 import math
 import random
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 import trio
 
 from actors.journal import Journal, take_over
-from actors.mailbox import respond
+from actors.mailbox import put, respond
 from actors.messages import Call, Describe, Drain, Gone, Unloaded, Wake, WorkerMessage
 from actors.slot import PUT_BACK_GRACE, Occupant, Ports, Rules, Task, occupy
 from actors.waiting import Waiting, refuse
@@ -117,12 +118,21 @@ async def _take(state: _State, ports: Ports, rules: Rules, call: Call) -> None:
         return
     waiting = Waiting(call, trio.current_time())
     state.residency.arrived(waiting.fingerprint)
-    idle = state.running is None and not state.calls and not state.away
+    next_one = _is_free(state) and not state.away
     state.calls.add(waiting)
     respond(call.position, _position(state, call.job))
-    if not idle:
+    if not next_one:
         await waiting.submit(ports.store)
     state.changed.set()
+
+
+def _is_free(state: _State) -> bool:
+    """Whether a call that comes now waits for none but the last, and that only for its commit."""
+    running = state.running
+    if running is None:
+        return not state.calls
+    its_own = state.calls.find(running.task.job) is not None
+    return running.over and len(state.calls) == its_own
 
 
 async def _drop(state: _State, ports: Ports, job: JobId) -> None:
@@ -250,7 +260,8 @@ def _call_task(state: _State, ports: Ports, waiting: Waiting) -> Task:
     call = waiting.call
     work = _work_for(state, call.job, call.request, call.route, call.admitted)
     journal = waiting.begin(ports.store)
-    return Task(call.job, JobClass.INTERACTIVE, call.admitted, work, call.parts.send, journal)
+    sink = partial(put, call.parts)
+    return Task(call.job, JobClass.INTERACTIVE, call.admitted, work, sink, journal)
 
 
 async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Task | None:

@@ -67,17 +67,22 @@ class CallLanes(Generic[W]):
     def order(self, first: Fingerprint | None) -> list[list[W]]:
         """The lanes in the order they will run if nothing else arrives: `first`, then by head."""
         lanes = [list(lane.values()) for lane in self._lanes.values()]
-        lanes.sort(key=lambda lane: (lane[0].fingerprint != first, lane[0].arrived))
+        lanes.sort(key=lambda lane: (lane[0].fingerprint != first, _age(lane[0])))
         return lanes
 
     def ahead_of(self, job: JobId, first: Fingerprint | None) -> int:
         """How many calls run before this one, as things stand."""
         own = self._where[job]
-        arrived = next(iter(self._lanes[own].values())).arrived
+        age = _age(next(iter(self._lanes[own].values())))
         ahead = sum(
             len(lane)
             for fingerprint, lane in self._lanes.items()
             if own not in (fingerprint, first)
-            and (fingerprint == first or next(iter(lane.values())).arrived <= arrived)
+            and (fingerprint == first or _age(next(iter(lane.values()))) < age)
         )
         return ahead + next(i for i, each in enumerate(self._lanes[own]) if each == job)
+
+
+def _age(head: Waiting) -> tuple[float, JobId]:
+    """What lanes are ordered by, as `foreman.scheduling` orders them."""
+    return head.arrived, head.job

@@ -94,7 +94,7 @@ class ScriptedEngine:
     async def wait_up(self) -> None:
         """Return when the outage is over, or a new script ends it."""
         script = self._script
-        with trio.move_on_after(self.scaled(script.outage)):
+        with trio.move_on_after(self.scaled(script.outage)):  # noqa: ASYNC912  it waits at once
             while self._script is script:
                 await self._changed.wait()
         if self._script is script:

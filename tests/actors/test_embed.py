@@ -92,6 +92,7 @@ async def test_a_client_that_has_gone_while_it_waited_is_never_asked_for(
     target.plays("/api/embed", SLOW)
     async with embedding(target, concurrency=1) as embedder, trio.open_nursery() as clients:
         clients.start_soon(embedder.ask)
+        await trio.sleep(1)
         scope = trio.CancelScope()
         clients.start_soon(embedder.ask, scope)
         await trio.sleep(1)

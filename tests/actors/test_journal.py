@@ -1,4 +1,4 @@
-"""One job's way to the disk: every step, cancelled or refused anywhere, and what stands in the end."""
+"""One job's way to the disk: every step, cancelled or refused anywhere, and how it ends."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from actors import store
 from actors.journal import RETRY_FIRST, Journal, put_back, take_over
-from actors.mailbox import StoreInbox, write, write_later
+from actors.mailbox import Pending, StoreInbox, write, write_later
 from actors.messages import Write
 from foreman import tables
 from foreman.attempt import Fail, Finish
@@ -142,11 +142,9 @@ async def test_where_the_store_crashed_with_a_step_in_hand_the_row_itself_tells(
     async with storing(tmp_path) as (inbox, database):
         ref = await write(inbox, partial(tables.submit, job=new()))
         await write(inbox, lambda tx: tables.claim(tx, ref, resident=False))
-        unanswered = await write_later(inbox, lambda tx: None)
-        unanswered.slot.close()
-        lost, slot = trio.open_memory_channel[Any](1)
+        lost, slot = trio.open_memory_channel[outcome.Maybe[tables.JobRef]](1)
         lost.close()
-        journal = Journal(inbox, JOB, submitted=type(unanswered)(slot))
+        journal = Journal(inbox, JOB, submitted=Pending(slot))
         with pytest.raises(NoReply):
             await journal.confirm()
         await journal.end(GONE)

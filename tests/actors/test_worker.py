@@ -1,4 +1,4 @@
-"""The worker: order, endings, outages, clients that leave, crashes; to the second, in virtual time."""
+"""The worker: order, endings, outages, clients that leave, crashes; in virtual time."""
 
 import logging
 import sqlite3
@@ -28,7 +28,8 @@ def sound(shop: Shop) -> bool:
     """What the store's own audit says, and that nothing is left between two states."""
     live = "SELECT count(*) FROM jobs WHERE state IN ('loading', 'working')"
     [(running,)] = shop.ask(lambda db: db.execute(live).fetchall())
-    return running == 0 and shop.ask(lambda db: tables.check(db, None)) == []
+    problems: list[str] = shop.ask(lambda db: tables.check(db, None))
+    return running == 0 and problems == []
 
 
 async def test_a_call_is_loaded_for_answered_and_journalled(
@@ -44,6 +45,21 @@ async def test_a_call_is_loaded_for_answered_and_journalled(
         row = shop.row(client.job)
         assert (row.state, row.load_s, row.tokens_in, row.tokens_out) == ("done", 5, 2, 3)
         assert shop.history(client.job) == ["queued", "loading", "working", "done"]
+
+
+async def test_no_byte_goes_to_a_client_before_its_claim_is_on_disk(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async def slow(work: Callable[[], T], /) -> T:
+        await trio.sleep(1)
+        return work()
+
+    async with working(tmp_path, FakeTarget(), execute=slow) as shop:
+        await (await shop.call()).read()
+        client = await shop.call()  # of a resident model: the target answers at once
+        await client.parts.receive()
+        assert shop.row(client.job).state == "working"
+        await client.read()
 
 
 async def test_a_resident_model_is_not_loaded_again(
@@ -136,8 +152,8 @@ async def test_a_batch_job_is_seen_without_a_hint_although_clients_never_pause(
 ) -> None:
     target = FakeTarget()
     target.plays("/api/chat", Says([TOKEN, 1, DONE]))
-    limits = {"scheduling": Limits(30, linger=0)}
-    async with working(tmp_path, target, **limits) as shop, trio.open_nursery() as readers:
+    limits = Limits(30, linger=0)
+    async with working(tmp_path, target, scheduling=limits) as shop, trio.open_nursery() as readers:
         job = await shop.store("b")
 
         async def chat() -> None:
@@ -155,8 +171,8 @@ async def test_the_starvation_bound_counts_from_the_lanes_oldest_job(
     """Row 85: newer jobs of higher priority keep taking the head of b's lane, and a is busy."""
     target = FakeTarget()
     target.plays("/api/chat", Says([TOKEN, 10, DONE]))
-    limits = {"scheduling": Limits(100, linger=0)}
-    async with working(tmp_path, target, **limits) as shop, trio.open_nursery() as readers:
+    limits = Limits(100, linger=0)
+    async with working(tmp_path, target, scheduling=limits) as shop, trio.open_nursery() as readers:
 
         async def served() -> bool:
             query = "SELECT count(*) FROM jobs WHERE class = 'batch' AND state = 'done'"
@@ -242,6 +258,24 @@ async def test_a_client_that_leaves_during_an_outage_is_not_tried_again(
         await trio.sleep(10)
         assert shop.row(client.job).error_code == "cancelled"
     assert target.asked("/api/chat") == []
+
+
+@pytest.mark.parametrize("steps", range(1, 25, 2))
+async def test_a_client_that_leaves_while_its_job_goes_back_is_not_tried_again(
+    autojump_clock: MockClock, tmp_path: Path, steps: int
+) -> None:
+    target = FakeTarget()
+    target.up = False
+    async with working(tmp_path, target) as shop:
+        client = await shop.call()
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await shop.leave(client)
+        await wait_all_tasks_blocked()
+        target.up = True
+        await trio.sleep(10)
+        assert sound(shop)
+    assert target.asked("/api/chat") == target.asked("load") == []
 
 
 async def test_a_client_that_has_gone_is_answered_without_harm(
@@ -509,8 +543,8 @@ async def test_a_job_that_crashes_the_worker_three_times_is_given_up_and_others_
         assert shop.row(other).state == "done"
 
 
-async def test_a_crash_with_a_reader_that_takes_nothing_hangs_nobody(
-    autojump_clock: MockClock, tmp_path: Path
+async def test_a_stop_with_a_reader_that_takes_nothing_is_no_crash(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     target = FakeTarget()
     target.plays("/api/chat", Says([TOKEN] * 30), CHAT)
@@ -521,3 +555,4 @@ async def test_a_crash_with_a_reader_that_takes_nothing_hangs_nobody(
     await stuck.read()
     assert await other.read() == [ResponseFailed(503, INTERRUPTED, retry_after=5)]
     assert sound(shop)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]

@@ -36,7 +36,7 @@ FULL = Effort(
     starts=7,
     stored_jobs=1_000_000,
     trace_calls=200,
-    time_scale=1 / 25,
+    time_scale=1 / 15,
 )
 QUICK = Effort(
     chat_rounds=2,
@@ -49,7 +49,7 @@ QUICK = Effort(
     waiting_clients=16,
     starts=1,
     stored_jobs=2_000,
-    trace_calls=12,
+    trace_calls=8,
     time_scale=1 / 500,
 )
 

@@ -51,9 +51,9 @@ def _until_waiting(server: Server, clients: int) -> None:
 
 
 def _starts(bench: Bench, target: Server) -> list[Figure]:
-    seen = [_start(bench, target, f"start{number}") for number in range(bench.effort.starts + 1)]
-    first, ready = (quantile(each, 0.5) for each in zip(*seen[1:], strict=True))
-    how = f"process spawned to 200 on {{}}, new data folder, median of {len(seen) - 1}"
+    seen = [_start(bench, target, f"start{number}") for number in range(bench.effort.starts)]
+    first, ready = (quantile(each, 0.5) for each in zip(*seen, strict=True))
+    how = f"process spawned to 200 on {{}}, new data folder, median of {len(seen)}"
     return [
         Figure("start", "start to ready", first, "s", how.format("/"), at_most(0.8)),
         Figure("start_readyz", "start to /readyz", ready, "s", how.format("/readyz")),

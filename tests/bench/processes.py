@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def fast_target(core: int | None) -> Iterator[Server]:
+def fast_target(core: int | None) -> Generator[Server]:
     """The target that is never what limits."""
     port = free_port()
     with _running(["tests.bench.fast_target", str(port)], port, core) as server:
@@ -97,7 +97,7 @@ def fast_target(core: int | None) -> Iterator[Server]:
 
 
 @contextmanager
-def embedded(script: Path) -> Iterator[Server]:
+def embedded(script: Path) -> Generator[Server]:
     """The embedded target, which keeps one model loaded at a time."""
     port = free_port()
     command = ["foreman.embedded", "--listen", f"127.0.0.1:{port}", "--max-loaded", "1"]
@@ -109,7 +109,7 @@ def embedded(script: Path) -> Iterator[Server]:
 @contextmanager
 def daemon(
     directory: Path, target: Server, core: int | None = None, **settings: object
-) -> Iterator[Server]:
+) -> Generator[Server]:
     """`foreman serve`, just spawned, with its data and its log in `directory`.
 
     `settings` are set as FOREMAN_ variables; no others are.
@@ -133,7 +133,7 @@ def _running(
     core: int | None,
     environment: dict[str, str] | None = None,
     directory: Path | None = None,
-) -> Iterator[Server]:
+) -> Generator[Server]:
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
     log = subprocess.DEVNULL if directory is None else (directory / "log").open("ab")

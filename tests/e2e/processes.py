@@ -1,4 +1,4 @@
-"""What the tests with real processes share: a target, durable jobs on the disk, an audit, raw HTTP."""
+"""What the tests with real processes share: a target, jobs on the disk, an audit, raw HTTP."""
 
 import json
 import sqlite3
@@ -152,7 +152,8 @@ _AUDIT = {
         SELECT a.job FROM events a JOIN events b ON a.job = b.job AND b.n > a.n
         WHERE a.state IN ('done', 'failed')""",
     "a step that is not allowed": """
-        SELECT a.job, a.state, b.state FROM events a JOIN events b ON a.job = b.job AND b.n = a.n + 1
+        SELECT a.job, a.state, b.state FROM events a
+        JOIN events b ON a.job = b.job AND b.n = a.n + 1
         WHERE a.state || '-' || b.state NOT IN ('queued-loading', 'queued-failed',
             'loading-working', 'loading-queued', 'loading-failed', 'working-done',
             'working-queued', 'working-failed')""",

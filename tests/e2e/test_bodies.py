@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from tests.conftest import StartDaemon
 from tests.e2e.processes import raw, upstream
@@ -11,6 +11,11 @@ from tests.fakes.daemon import spawned
 
 MIB = 1 << 20
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 async def test_a_declared_gigabyte_is_refused_before_any_of_it_is_read(
@@ -35,10 +40,9 @@ async def test_a_chunked_gigabyte_is_refused_at_the_limit_and_costs_little_memor
             yield b"%x\r\n%s\r\n" % (MIB, b"x" * MIB)
 
     async with upstream() as target, spawned(tmp_path, target.url, max_body="8MiB") as foreman:
-        process = psutil.Process(foreman.process.pid)
-        before = process.memory_info().rss
+        before = resident(foreman.process.pid)
         answer = await raw(foreman.url, gigabyte())
-        grown = process.memory_info().rss - before
+        grown = resident(foreman.process.pid) - before
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert sent < 64
     assert grown < 8 * MIB + 16 * MIB

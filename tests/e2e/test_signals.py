@@ -1,4 +1,4 @@
-"""Real daemons, real signals: a stop in every state, a kill in every state, a pause, two at once."""
+"""Real daemons, real signals: a stop and a kill in every state, a pause, two at once."""
 
 import os
 import signal
@@ -161,7 +161,7 @@ async def test_kill_nine_in_any_state_loses_nothing_that_was_accepted(
         calls = rows(tmp_path)
         async with spawned(tmp_path, target.url) as foreman:
             assert [row["state"] for row in rows(tmp_path)] == ["failed"] * len(calls)
-            assert {row["error_code"] for row in rows(tmp_path)} == {"interrupted"}
+            assert {row["error_code"] for row in rows(tmp_path)} <= {"interrupted"}
             assert (await stopped(foreman))[0] == 0
     assert [row["id"] for row in rows(tmp_path, "batch")] == seeded
     assert {row["state"] for row in rows(tmp_path, "batch")} == {"done"}

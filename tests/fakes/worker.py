@@ -20,7 +20,7 @@ from foreman import tables
 from foreman.admission import admit
 from foreman.attempt import SilenceLimits
 from foreman.database import open_writer
-from foreman.executor import inline
+from foreman.executor import Executor, inline
 from foreman.jobs import JobClass, JobId, JobIds
 from foreman.metrics import Metrics
 from foreman.queue_view import QueueView
@@ -109,7 +109,7 @@ class Shop:
 
     def row(self, job: JobId) -> JobRow:
         """The job as it is on disk."""
-        row = self.ask(lambda db: tables.get_job(db, job))
+        row: JobRow | None = self.ask(lambda db: tables.get_job(db, job))
         assert row is not None
         return row
 
@@ -156,12 +156,13 @@ async def working(
     *,
     room: int = 16,
     restarts: int = 3,
+    execute: Executor = inline,
     reader: Callable[[Path], Reader] = lambda path: Reader(path, inline),
     **changes: Any,
 ) -> AsyncGenerator[Shop]:
     """Run a worker, supervised, until the block ends; then its inbox is closed and it drains.
 
-    `room` is that of a client's channel, `changes` are to the rules.
+    `room` is that of a client's channel, `execute` the store's, `changes` are to the rules.
     """
     writes, written = trio.open_memory_channel[Write[Any]](64)
     inbox, messages = trio.open_memory_channel[WorkerMessage](64)
@@ -174,7 +175,7 @@ async def working(
             database,
             lambda events: None,
             lambda size, seconds: None,
-            execute=inline,
+            execute=execute,
             now=wall,
             keep_free=0,
         )

@@ -38,6 +38,13 @@ def test_the_loaded_model_goes_first() -> None:
     assert order(lanes(A, B, A, B), first=B) == ["1", "3", "0", "2"]
 
 
+def test_lanes_whose_heads_came_together_keep_their_order() -> None:
+    calls = CallLanes[Call]()
+    for n, model in enumerate((A, B)):
+        calls.add(Call(JobId(str(n)), model, 5.0))
+    assert [calls.ahead_of(JobId(job), None) for job in order(calls)] == [0, 1]
+
+
 def test_only_the_first_of_each_lane_may_run() -> None:
     assert [call.job for call in lanes(A, B, A, C).heads()] == ["0", "1", "3"]
 

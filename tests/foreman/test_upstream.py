@@ -1,8 +1,9 @@
 """Connections to one server: reused while they are good, replaced when they are not."""
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from typing import Self
 
 import h11
 import pytest
@@ -35,10 +36,20 @@ class Server:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, self.serve, listeners)
+            await nursery.start(trio.serve_listeners, self.serve, listeners)
             with closing(Pool(Address(host, port, tls), 5.0, trio.Semaphore(1))) as pool:
                 yield pool
             nursery.cancel_scope.cancel("the test is over")
+
+
+class Unwanted:
+    """An upload that ends as a write to a server does which has hung up."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise trio.BrokenResourceError
 
 
 async def answering(stream: trio.abc.Stream) -> None:
@@ -77,8 +88,10 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_replaced() -> No
         kept = await pool.take()
         assert await ask(kept) == b"ok"
         pool.give_back(kept)
-        while kept.is_fresh():
-            await trio.lowlevel.checkpoint()  # until the end of the stream has arrived
+        while True:  # until the end of the stream has arrived
+            await trio.lowlevel.checkpoint()
+            if not kept.is_fresh():
+                break
         assert await exchange(pool) == b"ok"
     assert server.accepted == 2
 
@@ -114,15 +127,11 @@ async def test_a_refusal_is_read_although_the_body_was_not_wanted() -> None:
         await stream.receive_some(READ_PIECE)
         await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
 
-    async def body() -> AsyncIterator[bytes]:
-        yield b"x"
-        raise trio.BrokenResourceError  # what a write to a server that hung up comes to
-
     headers = [("Host", "x"), ("Transfer-Encoding", "chunked")]
     request = h11.Request(method="POST", target="/", headers=headers)
     async with Server(refuse).pool() as pool:
         connection = await pool.take()
-        assert (await connection.ask(request, b"", body())).status_code == 413
+        assert (await connection.ask(request, b"", Unwanted())).status_code == 413
         pool.give_back(connection)
 
 

@@ -19,7 +19,7 @@ from foreman.api.exchange import (
 def exchange(
     size: int, every: float, length: int | None = None, pieces: float = math.inf
 ) -> Exchange:
-    """A client that sends `size` bytes `every` so many seconds, and after `pieces` of them hangs up."""
+    """A client that sends `size` bytes `every` so many seconds, and hangs up after `pieces`."""
     sent = 0
 
     async def receive() -> Message:

@@ -11,9 +11,9 @@ TOKENS = Gate(loopback=True, tokens={"ada": "one", "bob": "two"})
 @pytest.mark.parametrize(
     "host",
     [
-        b"", b"localhost", b"LOCALHOST:8080", b"127.0.0.1", b"127.0.0.1:8080", b"127.9.9.9", b"[::1]",
-        b"[::1]:80", b"0.0.0.0", b"10.0.0.7", b"192.168.1.2:1", b"box.local", b"a.internal",
-        b"x.localhost",
+        b"", b"localhost", b"LOCALHOST:8080", b"127.0.0.1", b"127.0.0.1:8080", b"127.9.9.9",
+        b"[::1]", b"[::1]:80", b"0.0.0.0", b"10.0.0.7", b"192.168.1.2:1", b"box.local",
+        b"a.internal", b"x.localhost",
     ],
 )  # fmt: skip
 def test_on_loopback_local_names_and_addresses_are_let_in(host: bytes) -> None:

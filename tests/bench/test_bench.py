@@ -1,0 +1,48 @@
+"""A smoke run of the benchmark: it measures all that it promises, however fast it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120  # seconds; it takes some 20
+GOALS = {
+    "chat_p50",
+    "chat_p99",
+    "ttft_p50",
+    "gap_p50",
+    "gap_p99",
+    "lines_astray",
+    "embed_idle",
+    "embed_share",
+    "rss_idle",
+    "rss_waiting",
+    "start",
+    "claim_long",
+    "start_long",
+    "trace_loads",
+    "trace_bound",
+    "trace_gain",
+}
+
+
+def test_a_smoke_run_measures_every_figure_that_has_a_goal(tmp_path: Path) -> None:
+    report = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "tests.bench", "--quick"]
+    done = subprocess.run(
+        [*command, "--json", report, "--work", tmp_path / "work"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(report.read_text())
+    figures = {each["key"]: each for each in document["figures"]}
+    assert {key for key, each in figures.items() if each["goal"]} == GOALS
+    assert all(isinstance(each["met"], bool) for key, each in figures.items() if key in GOALS)
+    assert all(each["what"] in done.stdout and each["how"] for each in figures.values())
+    assert document["conditions"]["quick"] is True
+    assert not list((tmp_path / "work").iterdir())  # the data it needed is gone
