@@ -1,4 +1,4 @@
-"""What no client should send: refused quickly in the target's own shape, and everybody else served."""
+"""What no client should send: refused early, cheaply and in words; the daemon serves on."""
 
 from collections.abc import Iterator
 from pathlib import Path
