@@ -17,7 +17,7 @@ from foreman.breaker import Breaker, Open, Verdict
 from foreman.errors import TargetError
 from foreman.metrics import Metrics
 from foreman.target import Target
-from foreman.wire import ResponseEnd, ResponseFailed, ResponseHead, ResponsePart
+from foreman.wire import ResponseFailed, ResponseHead, ResponseWhole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,15 @@ async def _serve(
     """Answer one call; its channel has room for every part, so a client that left blocks nobody."""
     with call.parts, ports.metrics.embedding() as measured, call.scope:
         async with places:
-            parts = await _embed(call, ports.target, breaker, limit)
-        head = parts[0]
-        measured.status = head.status if isinstance(head, ResponseHead | ResponseFailed) else 0
+            part = await _embed(call, ports.target, breaker, limit)
+        measured.status = part.head.status if isinstance(part, ResponseWhole) else part.status
         with suppress(trio.BrokenResourceError):
-            for part in parts:
-                call.parts.send_nowait(part)
+            call.parts.send_nowait(part)
 
 
 async def _embed(
     call: EmbedCall, target: Target, breaker: Breaker, limit: float
-) -> tuple[ResponsePart, ...]:
+) -> ResponseWhole | ResponseFailed:
     try:
         with breaker.permit() as permit, silence("job", limit):
             answer, body = await target.fetch(call.request)
@@ -70,7 +68,7 @@ async def _embed(
                 permit.conclude(Verdict.FAILED)
     except Open as refused:
         text = "the Ollama server does not answer embeddings at the moment"
-        return (ResponseFailed(503, text, retry_after=max(1, ceil(refused.retry_in or 1))),)
+        return ResponseFailed(503, text, retry_after=max(1, ceil(refused.retry_in or 1)))
     except TargetError as error:
-        return (ResponseFailed(503, f"the Ollama server cannot be reached: {error}", 5),)
-    return (ResponseHead(answer.status, answer.headers), body, ResponseEnd())
+        return ResponseFailed(503, f"the Ollama server cannot be reached: {error}", 5)
+    return ResponseWhole(ResponseHead(answer.status, answer.headers), body)

@@ -41,12 +41,19 @@ from foreman.metrics import Metrics
 from foreman.queue_view import QueueView, with_batch
 from foreman.reader import Reader
 from foreman.target import Target
-from foreman.wire import Request, ResponseEnd, ResponseFailed, ResponsePart, Route
+from foreman.wire import (
+    Request,
+    ResponseEnd,
+    ResponseFailed,
+    ResponsePart,
+    ResponseWhole,
+    Route,
+)
 
 T = TypeVar("T")
 
 PARTS = 16  # pieces of an answer between worker and client: some slack, not a second copy of it
-EMBED_PARTS = 3  # head, body, end: the embed actor never waits for a client
+EMBED_PARTS = 1  # the whole, or that it failed: the embed actor never waits for a client
 GOODBYE = 1.0  # seconds to tell the worker that a client has gone
 
 
@@ -133,7 +140,7 @@ class _Watched:
         except trio.EndOfChannel:
             self.ended = True
             raise StopAsyncIteration from None
-        self.ended = isinstance(part, ResponseEnd | ResponseFailed)
+        self.ended = isinstance(part, ResponseEnd | ResponseWhole | ResponseFailed)
         return part
 
     async def _next(self) -> ResponsePart:

@@ -24,8 +24,10 @@ from foreman.wire import (
     ResponseFailed,
     ResponseHead,
     ResponsePart,
+    ResponseWhole,
 )
 
+HELD = 1 << 20  # bytes of an answer in one object that are kept to leave together
 ERROR_BODY = 1 << 20  # bytes of an error answer that are read for its text
 PROBE_TIMEOUT = 5.0  # seconds to answer /api/version; a target that cannot is away
 
@@ -125,15 +127,40 @@ def silence(phase: Phase, seconds: float) -> Generator[trio.CancelScope]:
 
 
 class _Relay:
-    """Passes parts on and remembers whether any has gone out."""
+    """Passes parts on and remembers whether the target has begun to answer.
+
+    An answer that is held goes out in one part at its end, or in pieces once it is too large.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        self._head: ResponseHead | None = None
+        self._body = bytearray()
         self.begun = False
+
+    def hold(self, head: ResponseHead) -> None:
+        """Keep the head, and what follows, until the end."""
+        self.begun = True
+        self._head = head
 
     async def __call__(self, part: ResponsePart) -> None:
         self.begun = True
-        await self._sink(part)
+        if self._head is None:
+            await self._sink(part)
+        elif isinstance(part, bytes):
+            self._body += part
+            if len(self._body) > HELD:
+                await self._release()
+        else:
+            head, self._head = self._head, None
+            complete = isinstance(part, ResponseEnd)
+            await self._sink(ResponseWhole(head, bytes(self._body)) if complete else part)
+
+    async def _release(self) -> None:
+        head, self._head = self._head, None
+        assert head is not None
+        await self._sink(head)
+        await self._sink(bytes(self._body))
 
 
 async def _load(target: Target, load: Request, limit: float, loaded: Loaded) -> str | None:
@@ -160,11 +187,16 @@ async def _run(target: Target, work: Work, relay: _Relay, limits: SilenceLimits)
                 text = "the target answered with a redirect, which is never followed"
                 await relay(ResponseFailed(502, text))
                 return Outcome(End.FAILED, FailureCode.TARGET_ERROR, text)
-            await relay(ResponseHead(answer.status, answer.headers))
+            head = ResponseHead(answer.status, answer.headers)
             if answer.status >= 400:
+                await relay(head)
                 return await _refusal(answer, relay, limits)
             content_type = dict(answer.headers).get(b"content-type", b"")
             scan = scanner(work.dialect, content_type)
+            if work.streamed:
+                await relay(head)
+            else:
+                relay.hold(head)
             await _relay_body(answer, relay, scan, limits.gap)
             return await _judge(scan.verdict(), content_type, relay)
 

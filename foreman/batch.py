@@ -7,7 +7,7 @@ from foreman import tables
 from foreman.admission import Admitted, admit
 from foreman.jobs import JobId
 from foreman.rows import JobRow, Result
-from foreman.wire import Request, ResponseHead, ResponsePart, Route, route_for
+from foreman.wire import Request, ResponseHead, ResponsePart, ResponseWhole, Route, route_for
 
 _HEADERS = ((b"content-type", b"application/json"),)
 
@@ -54,6 +54,9 @@ class BatchAnswer:
                 self._body += part
                 if len(self._body) > self._limit:
                     raise OutputTooLarge
+            case ResponseWhole(head, body):
+                self._head = head
+                await self(body)
             case _:
                 pass  # the outcome says how it ended
 

@@ -115,8 +115,16 @@ class ResponseFailed:
     retry_after: int | None = None  # whole seconds
 
 
-ResponsePart = ResponseHead | bytes | ResponseEnd | ResponseFailed
-"""What a waiting client receives, in order: head, bytes..., end; or failed at any point."""
+@dataclass(frozen=True, slots=True)
+class ResponseWhole:
+    """All of an answer at once: nobody can use the first half of an object that is not streamed."""
+
+    head: ResponseHead
+    body: bytes
+
+
+ResponsePart = ResponseHead | bytes | ResponseEnd | ResponseWhole | ResponseFailed
+"""What a waiting client receives: head, bytes..., end; or the whole; or failed at any point."""
 
 
 _EXACT: dict[str, tuple[Route, ...]] = {}

@@ -26,6 +26,7 @@ OPENS = {
 
 LONG = {
     "actors/worker.py": "the loop, its state, and what each message does to it",
+    "foreman/attempt.py": "one attempt, every way it can end, and what each end means",
     "foreman/config.py": "every setting, with its documentation beside it",
     "foreman/embedded/llama.py": "one library's every peculiarity, in one place",
 }

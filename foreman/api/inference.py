@@ -21,6 +21,7 @@ from foreman.wire import (
     ResponseFailed,
     ResponseHead,
     ResponsePart,
+    ResponseWhole,
     Route,
 )
 
@@ -162,7 +163,7 @@ class Relay:
         await self._exchange.write(heartbeat(self._dialect, self._streamed))
         self._wait = self._heartbeat
 
-    async def _pass(self, part: ResponsePart) -> bool:
+    async def _pass(self, part: ResponsePart) -> bool:  # noqa: C901  one case a part
         """Send one part; True after the last."""
         match part:
             case bytes():
@@ -182,6 +183,11 @@ class Relay:
                 else:
                     text = error_text_of(bytes(self._late_error)) or "the request failed"
                     await self._fail(ResponseFailed(self._late_status, text))
+                return True
+            case ResponseWhole(head, body):
+                if not self._exchange.committed:
+                    await self._exchange.start(head.status, head.headers)
+                await self._exchange.finish(body)
                 return True
             case ResponseFailed():
                 await self._fail(part)

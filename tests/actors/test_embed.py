@@ -14,7 +14,7 @@ from actors.supervisor import Child, RestartBudget, keep_running
 from foreman.errors import TargetUnreachable
 from foreman.metrics import Metrics
 from foreman.target import Target
-from foreman.wire import Request, ResponseEnd, ResponseFailed, ResponseHead, ResponsePart
+from foreman.wire import Request, ResponseFailed, ResponsePart, ResponseWhole
 from tests.fakes.target import JSON, FakeTarget, Says
 
 VECTOR = b'{"embeddings":[[1]]}'
@@ -28,7 +28,7 @@ class Embedder:
 
     async def ask(self, scope: trio.CancelScope | None = None) -> list[ResponsePart]:
         """All parts of one answer."""
-        parts, answer = trio.open_memory_channel[ResponsePart](3)
+        parts, answer = trio.open_memory_channel[ResponsePart](1)
         await self.inbox.send(EmbedCall(ASK, parts, scope or trio.CancelScope()))
         with answer:
             return [part async for part in answer]
@@ -48,8 +48,9 @@ async def embedding(
 
 
 def status(parts: list[ResponsePart]) -> int:
-    head = parts[0]
-    assert isinstance(head, ResponseHead | ResponseFailed)
+    [part] = parts
+    assert isinstance(part, ResponseWhole | ResponseFailed)
+    head = part.head if isinstance(part, ResponseWhole) else part
     return head.status
 
 
@@ -57,9 +58,9 @@ async def test_an_embedding_comes_back_whole(autojump_clock: MockClock) -> None:
     target = FakeTarget()
     target.plays("/api/embed", Says([VECTOR], content_type=JSON))
     async with embedding(target) as embedder:
-        head, body, end = await embedder.ask()
-    assert isinstance(head, ResponseHead)
-    assert (body, end) == (VECTOR, ResponseEnd())
+        [whole] = await embedder.ask()
+    assert isinstance(whole, ResponseWhole)
+    assert whole.body == VECTOR
 
 
 async def test_as_many_run_at_once_as_may_and_the_others_wait(autojump_clock: MockClock) -> None:
@@ -139,10 +140,10 @@ async def test_a_refusal_of_the_target_is_an_answer_and_no_failure(
 async def test_a_closed_inbox_lets_the_calls_under_way_end(autojump_clock: MockClock) -> None:
     target = FakeTarget()
     target.plays("/api/embed", SLOW)
-    parts, answer = trio.open_memory_channel[ResponsePart](3)
+    parts, answer = trio.open_memory_channel[ResponsePart](1)
     async with embedding(target) as embedder:
         await embedder.inbox.send(EmbedCall(ASK, parts, trio.CancelScope()))
-    assert [type(part) async for part in answer] == [ResponseHead, bytes, ResponseEnd]
+    assert [type(part) async for part in answer] == [ResponseWhole]
     assert trio.current_time() == 10
 
 

@@ -180,6 +180,7 @@ async def test_kill_nine_under_a_batch_job_is_no_attempt_but_a_crash_and_three_a
             gate.close()
             async with spawned(tmp_path, target.url) as foreman:
                 await gate.holds()
+                await until(lambda: rows(tmp_path, "batch")[0]["state"] == state)  # on disk
                 await stopped(foreman, signal.SIGKILL)
             gate.open()
         async with spawned(tmp_path, target.url) as foreman:
