@@ -176,12 +176,12 @@ async def trace(port: int, models: list[str], at: list[float]) -> list[float]:
     """
     loop = asyncio.get_running_loop()
     callers = [Repeater(port, chat_with(model), lambda: True) for model in models]
-    await asyncio.gather(*(each.connect() for each in callers))
     began = loop.time()
     ended = [0.0] * len(models)
 
     async def one(number: int) -> None:
         await asyncio.sleep(began + at[number] - loop.time())
+        await callers[number].connect()  # not before: a server closes what only idles
         await callers[number].repeat()
         ended[number] = loop.time() - began
 
