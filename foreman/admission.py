@@ -75,16 +75,6 @@ def admit(route: Route, headers: tuple[Header, ...], body: bytes) -> Admitted:
     return _admitted(route, read_object(headers, body, empty))
 
 
-def named_model(body: bytes) -> str | None:
-    """The model a metadata or admin body names (`model`, else `name`), None where there is none."""
-    try:
-        fields = read_object((), body)
-    except Refused:
-        return None
-    model = fields.get("model") or fields.get("name")
-    return model if isinstance(model, str) else None
-
-
 def _admitted(route: Route, fields: dict[str, Any]) -> Admitted:
     model = _typed(fields, "model", str, "") or ""
     can_stream = route.kind is Kind.INFERENCE and route.path != "/v1/audio/transcriptions"
@@ -180,7 +170,7 @@ def _go_kind(value: object) -> str:
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNREAD = frozenset({"prompt", "images", "messages"})
-_WANTED = _UNREAD | {"model", "name", "stream", "keep_alive", "options", "shift"}
+_WANTED = _UNREAD | {"model", "stream", "keep_alive", "options", "shift"}
 
 
 def read_object(

@@ -50,8 +50,6 @@ class State(StrEnum):
 
 
 LIVE = frozenset({State.QUEUED, State.LOADING, State.WORKING})
-TERMINAL = frozenset({State.DONE, State.FAILED})
-RUNNING = frozenset({State.LOADING, State.WORKING})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.LOADING, State.FAILED}),

@@ -87,14 +87,6 @@ def display(name: str) -> str:
     return parse(name).display
 
 
-def is_cloud(name: str) -> bool:
-    """The name asks for a cloud model by its suffix. False for an invalid name."""
-    try:
-        return parse(name).source == "cloud"
-    except InvalidName:
-        return False
-
-
 def parse(name: str) -> Name:
     """The parts of a name. Raises InvalidName."""
     name = name.strip()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreman.admission import Admitted, Refused, admit, named_model, unknown_model
+from foreman.admission import Admitted, Refused, admit, unknown_model
 from foreman.jobs import Fingerprint
 from foreman.wire import route_for
 
@@ -157,10 +157,3 @@ def test_an_unknown_model_is_refused_in_the_words_of_its_route(
     assert route is not None
     refused = unknown_model(route, "x")
     assert (refused.status, refused.text) == (status, text)
-
-
-def test_a_metadata_body_names_its_model_in_two_ways_or_not_at_all() -> None:
-    assert named_model(b'{"name":"a"}') == "a"
-    assert named_model(b'{"model":"b","name":"a"}') == "b"
-    assert named_model(b"{") is None
-    assert named_model(b'{"model":5}') is None

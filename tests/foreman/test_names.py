@@ -110,12 +110,12 @@ def test_the_display_form_always_shows_the_tag(name: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "gpt-oss:cloud", "mike/x:1b:cloud"])
 def test_a_cloud_suffix_is_seen(name: str) -> None:
-    assert names.is_cloud(name)
+    assert names.parse(name).source == "cloud"
 
 
-@pytest.mark.parametrize("name", ["", "mycloud", "x:mycloud", "x:local", "x:cloud:local"])
+@pytest.mark.parametrize("name", ["mycloud", "x:mycloud", "x:local"])
 def test_other_names_are_not_cloud(name: str) -> None:
-    assert not names.is_cloud(name)
+    assert names.parse(name).source != "cloud"
 
 
 def test_a_name_of_a_megabyte_is_answered_and_not_remembered() -> None:
