@@ -82,7 +82,7 @@ async def serve(
 
     Raises StoreRefused or OSError when it cannot start, TooManyRestarts when it cannot go on.
     """
-    with open_writer(settings.data_dir, now=_now()) as database:
+    with open_writer(settings.data_dir, now=_now(), ballast=settings.ballast) as database:
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
                 open_listener(settings.listen.host, settings.listen.port, _edge(settings))

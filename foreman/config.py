@@ -110,6 +110,10 @@ is ~/Library/Application Support/foreman."""
     min_free_disk: Size = 256 * _MIB
     """With less room than this on the disk of the data folder, new work is refused."""
 
+    ballast: Size = 64 * _MIB
+    """Size of a file in the data folder that is given up when the disk is full, so that the end \
+of what runs can still be written; 64 MiB are some 50,000 jobs."""
+
     embed_model: ModelName | None = None
     """The embedding model that stays loaded beside the worker model; its calls are never queued."""
 

@@ -31,7 +31,6 @@ from foreman.rows import Microseconds
 from foreman.schema import APPLICATION_ID, MINIMUM_SQLITE, USER_VERSION
 from foreman.transitions import Transaction
 
-BALLAST = 64 << 20  # bytes; some 50,000 terminal states
 BUSY_TIMEOUT = 5_000  # ms; only a human's sqlite3 shell ever holds the lock
 
 WRITER_PRAGMAS: dict[str, object] = {
@@ -100,9 +99,10 @@ class Database:
         os.close(self.lock)
 
 
-def open_writer(path: Path, *, now: Microseconds, ballast: int = BALLAST) -> Database:
+def open_writer(path: Path, *, now: Microseconds, ballast: int) -> Database:
     """Open, check, migrate and recover the database in this directory, or make one.
 
+    `ballast` bytes are held beside it, to be given up when the disk is full.
     Raises StoreRefused, with the file and the reason, for anything that is not certainly ours and
     sound; then nothing was changed. The caller closes the database, as a context manager.
     """

@@ -41,7 +41,7 @@ def measure(bench: Bench) -> list[Figure]:
 def seed(directory: Path, jobs: int) -> None:
     """A database in which that many batch jobs wait, for a model that never answers."""
     ids = JobIds()
-    with open_writer(directory, now=now()) as database:
+    with open_writer(directory, now=now(), ballast=4096) as database:
         database.connection.execute("BEGIN IMMEDIATE")
         tx = Transaction(database.connection, now(), database.epoch)
         body = b'{"model":"held","stream":false,"messages":[{"role":"user","content":"wait"}]}'

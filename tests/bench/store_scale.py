@@ -43,7 +43,7 @@ class Figures:
 def measure(directory: Path, jobs: int) -> Figures:
     """Fill a new store in `directory` and take every figure."""
     rate = fill(directory, jobs)
-    with open_writer(directory, now=now()) as database:
+    with open_writer(directory, now=now(), ballast=4096) as database:
         heads = median_ms(lambda: lane_heads(database.connection, now()), 200)
         decisions = median_ms(lambda: decide_and_claim(database), 200)
         database.close()
@@ -57,7 +57,7 @@ def measure(directory: Path, jobs: int) -> Figures:
 def fill(directory: Path, jobs: int) -> float:
     """Submit batch jobs over MODELS lanes; jobs a second."""
     began = perf_counter()
-    with open_writer(directory, now=now()) as database:
+    with open_writer(directory, now=now(), ballast=4096) as database:
         for first in range(0, jobs, BATCH):
             database.connection.execute("BEGIN IMMEDIATE")
             tx = Transaction(database.connection, now(), database.epoch)
@@ -90,7 +90,7 @@ def decide_and_claim(database: Database) -> None:
 
 def leave_running(directory: Path, jobs: int) -> None:
     """Die, as it were, with this many jobs in `working`."""
-    with open_writer(directory, now=now()) as database:
+    with open_writer(directory, now=now(), ballast=4096) as database:
         database.connection.execute("BEGIN IMMEDIATE")
         tx = Transaction(database.connection, now(), database.epoch)
         for _ in range(jobs // MODELS):
@@ -105,7 +105,7 @@ def start_ms(directory: Path, *, dirty: bool) -> float:
         connection.execute("UPDATE store SET dirty = ?", (dirty,))
     connection.close()
     began = perf_counter()
-    with open_writer(directory, now=now()) as database:
+    with open_writer(directory, now=now(), ballast=4096) as database:
         took = perf_counter() - began
         database.close()
     return took * 1000

@@ -285,7 +285,7 @@ def enqueue(folder: Path, contents: Sequence[str]) -> list[JobId]:
         )
         for content in contents
     ]
-    with open_writer(folder, now=now) as database:
+    with open_writer(folder, now=now, ballast=4096) as database:
         operations = [lambda tx, job=job: tables.submit(tx, job) for job in jobs]
         for answer in Committer(database, 0).commit(operations, now).answers:
             answer.unwrap()

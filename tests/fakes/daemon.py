@@ -29,6 +29,7 @@ from foreman.embedded.oracle import Oracle
 from foreman.embedded.script import Script
 from tests.fakes.gates import GatedEngine
 
+SMALL: dict[str, Any] = {"ballast": 4096, "min_free_disk": 1}  # a test needs little of a disk
 PATIENCE = 30.0  # seconds that a test may take; nothing in it waits for a clock that long
 
 
@@ -133,7 +134,10 @@ async def daemon(
     async with trio.open_nursery() as nursery:
         target_url = upstream or await nursery.start(server.serve, target)
         config = Settings(
-            ollama_url=target_url, listen=Address("127.0.0.1", 0), data_dir=data_dir, **settings
+            ollama_url=target_url,
+            listen=Address("127.0.0.1", 0),
+            data_dir=data_dir,
+            **(SMALL | settings),
         )
         async with trio.open_nursery() as running:
             url = await running.start(system.serve, config)
@@ -170,6 +174,7 @@ async def spawned(data_dir: Path, target_url: str, **variables: str) -> AsyncGen
         "FOREMAN_LISTEN": "127.0.0.1:0",
         "FOREMAN_DATA_DIR": str(data_dir),
         "FOREMAN_LOG_FORMAT": "json",
+        **{f"FOREMAN_{name.upper()}": str(value) for name, value in SMALL.items()},
     } | {f"FOREMAN_{name.upper()}": value for name, value in variables.items()}
     command = [sys.executable, "-m", "actors", "serve"]
     async with trio.open_nursery() as nursery:
