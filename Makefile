@@ -42,7 +42,7 @@ bench: $(VENV)/.dev  ## measures this machine; prints a table, writes JSON
 	$(BIN)/python -m tests.bench
 
 # The kill loop is one test: its stack is no news after a minute.
-crash: $(VENV)/.dev  ## kills the store N times: make crash N=10000
+crash: $(VENV)/.dev  ## kills the daemon and its store N times: make crash N=10000
 	KILLS=$(N) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/crash
 
 # A stage is a set of pinned, hashed distributions, then foreman itself, editable. It is installed

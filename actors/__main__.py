@@ -7,7 +7,7 @@ import typer
 from foreman.cli.app import app
 
 
-@app.command()
+@app.command(rich_help_panel="The daemon")
 def serve() -> None:
     """Run the daemon in front of the Ollama server at FOREMAN_OLLAMA_URL."""
     from actors.daemon import run_daemon  # the server's imports are for the server alone
@@ -15,7 +15,7 @@ def serve() -> None:
     raise typer.Exit(run_daemon())
 
 
-@app.command()
+@app.command(rich_help_panel="The daemon")
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the five chats.")] = False,
 ) -> None:

@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import resource
 import sys
+from contextlib import suppress
 from typing import cast
 
 import trio
@@ -25,6 +27,7 @@ def run_daemon() -> int:
         print(f"foreman: {error}", file=sys.stderr)
         return CONFIGURATION
     logs.configure(settings.log_level, settings.log_format, _secrets(settings))
+    _raise_file_limit()
     try:
         trio.run(_serve, settings)
     except Exception as error:
@@ -43,8 +46,16 @@ async def _serve(settings: Settings) -> None:
 
 
 def _secrets(settings: Settings) -> list[str]:
-    tokens = [token.secret.get_secret_value() for token in settings.token]
-    return tokens + ([settings.ollama_token.get_secret_value()] if settings.ollama_token else [])
+    secrets = [token.secret for token in settings.token]
+    secrets += [*settings.webhook_secret, *filter(None, [settings.ollama_token])]
+    return [secret.get_secret_value() for secret in secrets]
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file: take as many as the system lets us without asking anybody."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS refuses what it calls unlimited
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _leaves(error: Exception) -> list[Exception]:

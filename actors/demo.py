@@ -1,4 +1,4 @@
-"""`foreman demo`: the daemon on the built-in target, five chats, and a look at the queue."""
+"""`foreman demo`: the daemon on the built-in target, five chats, two jobs, and how they fare."""
 
 import json
 import sys
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from actors import system
+from actors.demo_jobs import Receiver, submit_and_watch
 from foreman import logs
 from foreman.cli.demo_view import Chat, Lines, Show, answers, facts, screen, try_it
 from foreman.config import load
@@ -57,25 +58,32 @@ class _TargetFailed(Exception):
 async def _demo(console: Console, *, stay: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="foreman-demo-") as directory:
         console.print("Starting the built-in Ollama target (a 135M model, on this machine) ...")
-        async with _target() as target:
+        async with _target() as target, trio.open_nursery() as nursery:
+            receiver = Receiver(say=partial(console.print, markup=False, highlight=False))
+            await nursery.start(receiver.serve)
             settings = load(
                 ollama_url=target,
                 listen="127.0.0.1:0",
                 data_dir=Path(directory) / "data",
                 embed_model=EMBEDDER,
                 commit_after="50ms",  # so that each client learns its job id while it waits
+                webhook_secret=receiver.secret,
+                webhook_allow=receiver.address,
             )
             stop = trio.Event()
-            async with trio.open_nursery() as nursery:
-                url = await nursery.start(partial(system.serve, settings, stop=stop))
+            async with trio.open_nursery() as serving:
+                url = await serving.start(partial(system.serve, settings, stop=stop))
                 asked = enumerate(ARRIVALS, start=1)
                 show = Show(url, [Chat(i, MODELS[model], text) for i, (model, text) in asked])
                 await _play(console, show)
+                console.print()
+                await submit_and_watch(url, MODELS[0], receiver)
                 if stay:
                     console.print("\nStill serving. Try it from another terminal, Ctrl-C ends it:")
                     console.print(f"  {try_it(url, MODELS[0])}", markup=False, soft_wrap=True)
                 else:
                     stop.set()
+            nursery.cancel_scope.cancel("the demo is over")
 
 
 @asynccontextmanager

@@ -24,32 +24,50 @@ INBOX = 10  # messages that the app may lag behind its client, each at most one 
 
 
 class Apps:
-    """Runs the app for each request of one connection: Hypercorn's `TaskGroup`."""
+    """Runs the app for each request of one connection: Hypercorn's `TaskGroup`.
 
-    def __init__(self, nursery: trio.Nursery, flush: Callable[[], Awaitable[None]]) -> None:
+    An app may say of a websocket message that there is `more`: it waits for the next then, so that
+    many leave in one packet. `holding` says so to the connection.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        flush: Callable[[], Awaitable[None]],
+        accepted: Callable[[], None],
+    ) -> None:
         self._nursery = nursery
         self._flush = flush
+        self._accepted = accepted
+        self.holding = False
         self._inbox: _Inbox | None = None
+        self._ping_interval = 0.0
         self._pings = trio.CancelScope()
 
     async def spawn_app(
         self,
         app: ASGIApp,
-        _config: Config,
+        config: Config,
         scope: Message,
         send: Callable[..., Awaitable[None]],
     ) -> Send:
         async def send_on(message: Message) -> None:
+            self.holding = message.get("more", False)
             await send(message)
             if message.get("more_body"):
                 await self._flush()  # the end of a body flushes itself
 
+        self._ping_interval = config.websocket_ping_interval or 0.0
         self._inbox = inbox = _Inbox(scope["type"])
         self._nursery.start_soon(self._run, app, scope, inbox, send_on, send)
         return inbox.put
 
     def spawn(self, ping: Callable[..., Awaitable[None]], *args: Any) -> None:
-        """Hypercorn's websocket pings, one task for a connection. Alone, it outlives the client."""
+        """Hypercorn's websocket pings, one task for a connection. Alone, it outlives the client.
+
+        It comes with the acceptance of a websocket, and tells of it.
+        """
+        self._accepted()
         self._nursery.start_soon(self._ping, ping, *args)
 
     def hang_up(self) -> None:
@@ -76,6 +94,8 @@ class Apps:
 
     async def _ping(self, ping: Callable[..., Awaitable[None]], *args: Any) -> None:
         with self._pings:
+            # Hypercorn would ping at once, which a client that just says goodbye may trip over.
+            await trio.sleep(self._ping_interval)
             await ping(*args)
 
 

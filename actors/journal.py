@@ -16,7 +16,7 @@ from foreman import tables
 from foreman.attempt import Again, Fail, Finish, Settlement
 from foreman.errors import NoReply, StaleJob, StoreError
 from foreman.jobs import LIVE, FailureCode, JobClass, JobId, Requeue, State
-from foreman.tables import JobRef, NewJob, Result, Transaction
+from foreman.tables import Artifact, JobRef, NewJob, Result, Transaction
 
 log = logging.getLogger("foreman.journal")
 
@@ -90,18 +90,24 @@ class Journal:
             self._store, lambda tx: tables.start(tx, claimed, load_s=load_s)
         )
 
-    async def end(self, settlement: Settlement, result: Result | None = None) -> None:
+    async def end(
+        self,
+        settlement: Settlement,
+        result: Result | None = None,
+        artifact: Artifact | None = None,
+    ) -> None:
         """Write how it ended, again and again until it is on disk: nothing stays `working`.
 
-        What the store refused before is as if it had never been sent. A job that was put back can
-        be claimed again.
+        `artifact` describes a durable job's answer, `result` holds it unless a file does. What the
+        store refused before is as if it had never been sent. A job that was put back can be claimed
+        again.
         """
         ref = await self._whereabouts()
         pause = RETRY_FIRST
 
         def step(tx: Transaction) -> JobRef | None:
             here = ref or _found(tx, self._job)
-            return here and _end(tx, here, settlement, result)
+            return here and _end(tx, here, settlement, result, artifact)
 
         while True:
             try:
@@ -132,13 +138,20 @@ def _found(tx: Transaction, job: JobId) -> JobRef | None:
     return row.ref if row is not None and row.state in LIVE else None
 
 
-def _end(tx: Transaction, ref: JobRef, settlement: Settlement, result: Result | None) -> JobRef:
+def _end(
+    tx: Transaction,
+    ref: JobRef,
+    settlement: Settlement,
+    result: Result | None,
+    artifact: Artifact | None,
+) -> JobRef:
     match settlement:
         case Finish(verdict, incomplete):
             return tables.finish(
                 tx,
                 ref,
                 result=result,
+                artifact=artifact,
                 tokens_in=verdict.tokens_in,
                 tokens_out=verdict.tokens_out,
                 incomplete=incomplete,

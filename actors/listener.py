@@ -20,7 +20,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 
-from actors.connection import Connection, Patience
+from actors.connection import ClientStream, Connection, Patience
 from actors.exchange import ASGIApp
 
 log = logging.getLogger("foreman.edge")
@@ -54,10 +54,11 @@ class EdgeLimits:
     exempt: a proxy on this machine speaks for everybody."""
     backlog: int = 1024
     """Handshakes that wait to be accepted: a reconnect storm after a restart."""
-    websocket_message_bytes: int = 65536
+    websocket_message_bytes: int = 1024
     """Event streams only listen; a client has nothing long to say."""
     websocket_ping: float = 20.0
-    """Keeps middleboxes from forgetting a quiet websocket."""
+    """Keeps middleboxes from forgetting a quiet websocket, and tells who is still there: one that
+    has been silent for twice as long is closed."""
 
 
 def open_listener(host: str, port: int, limits: EdgeLimits) -> socket.socket:
@@ -160,7 +161,12 @@ class _Clients:
         self._limits = limits
         self._config = _HypercornConfig(limits)
         self._context = WorkerContext(None)
-        self._patience = Patience(limits.header_timeout, limits.keep_alive, limits.write_stall)
+        self._patience = Patience(
+            limits.header_timeout,
+            limits.keep_alive,
+            limits.write_stall,
+            silence=2 * limits.websocket_ping,
+        )
         self._open: set[Connection] = set()
         self._held: Counter[str] = Counter()
 
@@ -177,7 +183,8 @@ class _Clients:
     async def _admit(self, stream: trio.SocketStream, origin: str) -> None:
         if origin != LOOPBACK and self._held[origin] >= self._limits.per_ip:
             return
-        connection = Connection(self._app, self._config, self._context, self._patience, stream)
+        client = ClientStream(stream)
+        connection = Connection(self._app, self._config, self._context, self._patience, client)
         self._open.add(connection)
         self._held[origin] += 1
         try:

@@ -11,6 +11,7 @@ import outcome
 import trio
 
 from foreman.admission import Admitted
+from foreman.delivery import Tested
 from foreman.inventory import Inventory
 from foreman.jobs import JobId
 from foreman.queue_view import QueueView
@@ -68,6 +69,14 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """ingress -> worker: end this job if a client waits for it or it runs; is that so?"""
+
+    job: JobId
+    reply: Reply[bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Unloaded:
     """ingress -> worker: a client asked the target to drop this model (normalised name)."""
 
@@ -86,7 +95,7 @@ class Drain:
     """ingress -> worker: the daemon stops; refuse every waiting call, finish the running one."""
 
 
-WorkerMessage = Call | Gone | Unloaded | Describe | Drain
+WorkerMessage = Call | Gone | Cancel | Unloaded | Describe | Drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +113,21 @@ class EmbedCall:
     request: Request
     parts: trio.MemorySendChannel[ResponsePart]
     scope: trio.CancelScope
+
+
+# ------------------------------------------------------------------ to the webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """store -> webhooks, a channel of one: the outbox has something new; look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestWebhook:
+    """ingress -> webhooks: send this URL one message now, and say how it went."""
+
+    __test__ = False  # pytest takes it for a test otherwise
+
+    url: str
+    reply: Reply[Tested]

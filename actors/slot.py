@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -11,6 +12,7 @@ from actors.journal import Journal, put_back
 from actors.mailbox import StoreInbox
 from foreman import names
 from foreman.admission import Admitted
+from foreman.artifacts import ArtifactFiles, describe
 from foreman.attempt import (
     Again,
     Fail,
@@ -24,14 +26,16 @@ from foreman.attempt import (
 )
 from foreman.batch import BatchAnswer, OutputTooLarge
 from foreman.batch_lanes import wall_clock
-from foreman.errors import NoReply, StoreError
-from foreman.jobs import FailureCode, JobClass, JobId
+from foreman.errors import NoReply, StaleJob, StoreError
+from foreman.executor import Executor
+from foreman.jobs import FailureCode, JobClass, JobId, Requeue
+from foreman.live_output import LiveOutputs
 from foreman.logs import about
 from foreman.metrics import Metrics
 from foreman.queue_view import RunningJob, shown
 from foreman.reader import Reader
 from foreman.residency import Residency
-from foreman.rows import Microseconds
+from foreman.rows import Artifact, Microseconds, Result
 from foreman.scheduling import Limits
 from foreman.target import Target
 from foreman.wire import ResponseFailed, ResponsePart
@@ -40,16 +44,20 @@ log = logging.getLogger("foreman.slot")
 
 PUT_BACK_GRACE = 2.0  # seconds to journal a job on the way out; below the worker tier's grace
 STORE_PAUSE = 1.0  # seconds before a job that the store refused may be tried again
+FILE_PAUSE = 60.0  # seconds before one is answered anew because its answer could not be kept
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the worker stands on."""
+    """What the worker stands on. `execute` runs what may block on the disk."""
 
     store: StoreInbox
     reader: Reader
     target: Target
     metrics: Metrics
+    artifacts: ArtifactFiles
+    live: LiveOutputs
+    execute: Executor
     now: Callable[[], Microseconds] = wall_clock
 
 
@@ -62,11 +70,15 @@ class Rules:
     max_attempts: int
     max_waiting: int
     max_output: int
+    inline_result: int
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A job that is to run now. `answer` collects what a batch job's sink receives."""
+    """A job that is to run now.
+
+    `answer` collects what a batch job's sink receives; more than `inline` bytes become a file.
+    """
 
     job: JobId
     job_class: JobClass
@@ -76,6 +88,7 @@ class Task:
     journal: Journal
     attempts: int = 1
     answer: BatchAnswer | None = None
+    inline: int = 0
 
 
 @dataclass(slots=True)
@@ -87,6 +100,12 @@ class Occupant:
     scope: trio.CancelScope
     load_s: float = 0.0
     over: bool = False  # nothing of it is left but to write down its end
+    evicted: str = ""  # why it was thrown out
+
+    def evict(self, why: str) -> None:
+        """Throw it out: unless it is over, it ends as cancelled."""
+        self.evicted = why
+        self.scope.cancel(why)
 
     def shown(self, now: float) -> RunningJob:
         """What /queue says of it."""
@@ -103,9 +122,10 @@ class Occupant:
 
 async def occupy(
     occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
-) -> Settlement:
+) -> Settlement | None:
     """Run the task to its end, whatever that is, and return it when it is on disk.
 
+    None when it was no longer there to be claimed: cancelled, or expired, in the meantime.
     Cancelled from outside, it journals what `put_back` says within PUT_BACK_GRACE. After any other
     exception the row stays as it is: the worker's next incarnation counts that as a crash.
     """
@@ -116,20 +136,47 @@ async def occupy(
 
 async def _occupy(
     task: Task, occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
-) -> Settlement:
+) -> Settlement | None:
     try:
         await task.journal.claim(resident=task.work.load is None)
         settlement = await _attempt(occupant, ports, rules, residency)
+        settlement, result, artifact = await _keep(task, settlement, ports)
         occupant.over = not isinstance(settlement, Again)
-        kept = task.answer.result() if task.answer and isinstance(settlement, Finish) else None
-        await task.journal.end(settlement, kept)
+        await task.journal.end(settlement, result, artifact)
+        if task.answer:
+            ports.live.end(task.answer.output, complete=artifact is not None)
         return settlement
     except (StoreError, NoReply) as error:
+        if isinstance(error, StaleJob) and task.job_class is JobClass.BATCH:
+            return None
         return await _refused(task, error)
     except trio.Cancelled:
         with trio.move_on_after(PUT_BACK_GRACE, shield=True):
             await task.journal.end(put_back(task.job_class))
         raise
+    finally:
+        if task.answer:  # who reads it along learns now that it came to nothing
+            ports.live.end(task.answer.output, complete=False)
+
+
+async def _keep(
+    task: Task, settlement: Settlement, ports: Ports
+) -> tuple[Settlement, Result | None, Artifact | None]:
+    """Put a batch job's answer where it will stay, before its row may say that it is there.
+
+    When the disk has no room for it the job goes back, uncharged.
+    """
+    if task.answer is None or not isinstance(settlement, Finish):
+        return settlement, None, None
+    result = task.answer.result()
+    if len(result.body) <= task.inline:
+        return settlement, result, describe(result, task.attempts, inline=True)
+    try:
+        publish = partial(ports.artifacts.publish, task.job, task.attempts, result)
+        return settlement, None, await ports.execute(publish)
+    except StoreError as error:
+        log.error("%s", error)
+        return Again(Requeue.SHUTDOWN, FILE_PAUSE, str(error)), None, None
 
 
 async def _refused(task: Task, error: Exception) -> Settlement:
@@ -168,10 +215,10 @@ async def _attempt(
             outcome = await attempt(ports.target, task.work, sink, rules.silence, loaded)
             return settle(outcome, task.job_class, task.attempts, rules.max_attempts)
         except trio.BrokenResourceError:
-            pass  # nobody reads its answer any more: the client hung up
+            occupant.evicted = "the client hung up"  # nobody reads its answer any more
         except OutputTooLarge:
             return Fail(FailureCode.OUTPUT_TOO_LARGE, f"more than {rules.max_output} bytes")
-    return Fail(FailureCode.CANCELLED, "the client hung up")
+    return Fail(FailureCode.CANCELLED, occupant.evicted)
 
 
 async def _tell(task: Task, part: ResponsePart) -> None:

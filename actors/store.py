@@ -15,16 +15,19 @@ import trio
 
 from actors.mailbox import respond
 from actors.messages import Write
-from foreman.commit import Committer
+from foreman.commit import Committed, Committer
 from foreman.database import Database
 from foreman.executor import Executor
+from foreman.retention import Retention
 from foreman.tables import Event, Microseconds
 
 BATCH = 256  # operations; beyond it one fsync more costs less than the wait of the first
 TEND_EVERY = 5.0  # seconds
+BITE_PAUSE = 0.02  # seconds between two deletions, of a few milliseconds each, while there are more
 
 Inbox = trio.MemoryReceiveChannel[Write[Any]]
 Publish = Callable[[Sequence[Event]], None]
+Post = Callable[[], None]
 Observe = Callable[[int, float], None]
 
 
@@ -34,26 +37,34 @@ async def run(
     publish: Publish,
     observe: Observe,
     *,
+    post: Post,
     execute: Executor,
     now: Callable[[], Microseconds],
     keep_free: int,
+    retention: Retention | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Commit what arrives until the inbox is closed, then close the database in good order.
 
-    `publish` gets committed events in commit order; `observe` the size and the seconds of each
-    commit. Below `keep_free` bytes of disk new batch jobs get StoreFull. `execute` runs one thing
-    at a time. Raises DiskFailed, which no supervisor catches, when the disk lost a write.
+    `publish` gets committed events in commit order; `post` is called when webhooks are due for
+    some of them; `observe` gets the size and the seconds of each commit. Below `keep_free` bytes
+    of disk new batch jobs get StoreFull. `retention` None keeps every job for ever. `execute` runs
+    one thing at a time. Raises DiskFailed, which no supervisor catches, when the disk lost a write.
     """
     committer = Committer(database, keep_free)
     with inbox.clone() as messages:
         await execute(committer.reset)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_tend, committer, execute)
+            if retention is not None:
+                nursery.start_soon(_forget, retention, committer, execute, now)
             task_status.started()
             async for first in messages:
                 batch = [first, *_waiting(messages)]
-                publish(await _commit(batch, committer, execute, now, observe))
+                committed = await _commit(batch, committer, execute, now, observe)
+                publish(committed.events)
+                if committed.posted:
+                    post()
             nursery.cancel_scope.cancel()
     await execute(database.close)
 
@@ -73,7 +84,7 @@ async def _commit(
     execute: Executor,
     now: Callable[[], Microseconds],
     observe: Observe,
-) -> Sequence[Event]:
+) -> Committed:
     """One transaction, then its answers. A slot left without one is closed: nobody hangs."""
     with ExitStack() as slots:
         for write in batch:
@@ -84,10 +95,22 @@ async def _commit(
         observe(len(batch), perf_counter() - began)
         for write, answer in zip(batch, committed.answers, strict=True):
             respond(write.reply, answer)
-    return committed.events
+    return committed
 
 
 async def _tend(committer: Committer, execute: Executor) -> None:
     while True:
         await execute(committer.tend)
         await trio.sleep(TEND_EVERY)
+
+
+async def _forget(
+    retention: Retention,
+    committer: Committer,
+    execute: Executor,
+    now: Callable[[], Microseconds],
+) -> None:
+    """Between two bites the commits that wait have their turn."""
+    while True:
+        more = await execute(partial(retention.step, committer, now()))
+        await trio.sleep(BITE_PAUSE if more else TEND_EVERY)

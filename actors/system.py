@@ -2,53 +2,67 @@
 
     tier 1   store                              the only writing connection
     tier 2   poller   worker   embed            the target
+             webhooks                           the receivers
     tier 3   ingress                            the clients
 
 Start top to bottom, stop bottom to top. Blocking sends only go down this list: ingress -> worker,
-poller, embed, store; worker -> store. What goes back up is a reply slot or a nudge.
+poller, embed, webhooks, store; worker, webhooks -> store. What goes back up is a reply slot or a
+nudge.
 """
 
 import logging
 import signal
 import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import trio
 
-from actors import embed, ingress, poller, slot, store, worker
-from actors.listener import EdgeLimits, open_listener
-from actors.messages import EmbedCall, PollerMessage, Wake, WorkerMessage, Write
+from actors import embed, equipment, ingress, poller, slot, store, webhooks, worker
+from actors.desk import Channels, Desk
+from actors.listener import open_listener
+from actors.mailbox import nudge
+from actors.messages import (
+    EmbedCall,
+    PollerMessage,
+    Posted,
+    TestWebhook,
+    Wake,
+    WorkerMessage,
+    Write,
+)
 from actors.supervisor import Child, RestartBudget, Tier, run_until
-from foreman import names
-from foreman.api.app import Door
-from foreman.api.gate import DEFAULT_ORIGINS, Gate
-from foreman.api.inference import Embedding, Waits
-from foreman.attempt import SilenceLimits
+from foreman import netguard
+from foreman.artifacts import ArtifactFiles
+from foreman.batch_lanes import wall_clock
 from foreman.config import Settings
 from foreman.database import Database, open_writer
+from foreman.event_log import bounds
+from foreman.event_tail import EventTail
 from foreman.executor import threaded
 from foreman.inventory import Inventory
+from foreman.live_output import LiveOutputs
 from foreman.metrics import Metrics
 from foreman.reader import Reader
-from foreman.rows import Event
-from foreman.scheduling import Limits
+from foreman.retention import Retention
+from foreman.sending import Sender
 from foreman.target import Target
 
 log = logging.getLogger("foreman.system")
 
-INBOX = 1024  # writes that may wait for the disk; more than that and their senders wait
+WRITES = 1024  # writes that may wait for the disk; more than that and their senders wait
 CALLS = 64  # messages to the worker it has not looked at; it never waits, so they are few
 LOOKS = 64  # questions to the poller; all of them are answered by one look
 EMBEDS = 256  # embeddings on their way to their task
+TESTS = 8  # webhooks tried by hand that have not begun
 TARGET_CONNECTIONS = 64  # of the pool for what is never queued
 
 # How the tiers share FOREMAN_SHUTDOWN_GRACE, which a stop takes at most in all.
 SHARES = (0.25, 0.375, 0.375)  # the store, the middle tier, the ingress
+EDGE_SLACK = 0.5  # seconds; the ingress keeps its own time, and is cancelled if it cannot
 
 
 @dataclass(slots=True)
@@ -82,10 +96,10 @@ async def serve(
 
     Raises StoreRefused or OSError when it cannot start, TooManyRestarts when it cannot go on.
     """
-    with open_writer(settings.data_dir, now=_now(), ballast=settings.ballast) as database:
+    with open_writer(settings.data_dir, now=wall_clock(), ballast=settings.ballast) as database:
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(
-                open_listener(settings.listen.host, settings.listen.port, _edge(settings))
+                open_listener(settings.listen.host, settings.listen.port, equipment.edge(settings))
             )
             async with trio.open_nursery() as nursery:
                 stop = trio.Event() if stop is None else stop
@@ -123,173 +137,177 @@ async def _heed_signals(
                 stop.set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Inboxes:
+    """Where each actor reads; the first word says whose it is."""
+
+    store: _Channel
+    worker: _Channel
+    worker_wakes: _Channel
+    poller: _Channel
+    embed: _Channel
+    webhooks: _Channel
+    webhooks_posted: _Channel
+
+
+def _inboxes(stack: AsyncExitStack) -> _Inboxes:
+    inboxes = _Inboxes(
+        _Channel(*trio.open_memory_channel[Write[Any]](WRITES)),
+        _Channel(*trio.open_memory_channel[WorkerMessage](CALLS)),
+        _Channel(*trio.open_memory_channel[Wake](1)),
+        _Channel(*trio.open_memory_channel[PollerMessage](LOOKS)),
+        _Channel(*trio.open_memory_channel[EmbedCall](EMBEDS)),
+        _Channel(*trio.open_memory_channel[TestWebhook](TESTS)),
+        _Channel(*trio.open_memory_channel[Posted](1)),
+    )
+    for each in fields(inboxes):
+        channel: _Channel = getattr(inboxes, each.name)
+        stack.enter_context(channel.receive)
+        stack.enter_context(channel.send)
+    return inboxes
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What more than one actor is wired to: channels, the database's readers, published values."""
+
+    settings: Settings
+    inboxes: _Inboxes
+    reader: Reader
+    metrics: Metrics
+    latest: _Latest
+    tail: EventTail
+    live: LiveOutputs
+    artifacts: ArtifactFiles
+    guard: netguard.Rules
+    new_target: Callable[[int], Awaitable[Target]]  # over so many connections
+
+
 async def _wire(
     settings: Settings,
     database: Database,
     listener: socket.socket,
     stack: AsyncExitStack,
 ) -> Sequence[Tier]:
-    writes = _Channel(*trio.open_memory_channel[Write[Any]](INBOX))
-    calls = _Channel(*trio.open_memory_channel[WorkerMessage](CALLS))
-    wakes = _Channel(*trio.open_memory_channel[Wake](1))
-    looks = _Channel(*trio.open_memory_channel[PollerMessage](LOOKS))
-    embeds = _Channel(*trio.open_memory_channel[EmbedCall](EMBEDS))
-    for channel in (writes, calls, wakes, looks, embeds):
-        stack.enter_context(channel.receive)
-        stack.enter_context(channel.send)
-
     latest = _Latest(Inventory())
-    metrics = Metrics(latest.get)
-    reader = stack.enter_context(Reader(database.directory.database))
-    new_target = partial(_target, settings, stack)
-    stopping = trio.Event()
-    return (
-        Tier(
-            [
-                Child(
-                    "store",
-                    partial(
-                        store.run,
-                        writes.receive,
-                        database,
-                        _publish,
-                        metrics.committed,
-                        execute=threaded(1),
-                        now=_now,
-                        keep_free=settings.min_free_disk,
-                    ),
-                    writes.send.close,
-                )
-            ],
-            settings.shutdown_grace * SHARES[0],
-            _strict,
-        ),
-        Tier(
-            [
-                Child(
-                    "poller",
-                    partial(
-                        poller.run,
-                        looks.receive,
-                        poller.Ports(await new_target(2), latest.set, wakes.send),
-                        settings.poll_interval,
-                        settings.embed_model,
-                    ),
-                    looks.send.close,
-                ),
-                Child(
-                    "worker",
-                    partial(
-                        worker.run,
-                        calls.receive,
-                        wakes.receive,
-                        slot.Ports(writes.send, reader, await new_target(2), metrics),
-                        _rules(settings),
-                    ),
-                    calls.send.close,
-                ),
-                Child(
-                    "embed",
-                    partial(
-                        embed.run,
-                        embeds.receive,
-                        embed.Ports(await new_target(settings.embed_concurrency), metrics),
-                        settings.embed_concurrency,
-                        settings.job_timeout,
-                    ),
-                    embeds.send.close,
-                ),
-            ],
-            settings.shutdown_grace * SHARES[1],
-            _strict,
-        ),
-        Tier(
-            [
-                Child(
-                    "ingress",
-                    partial(
-                        ingress.run,
-                        listener,
-                        ingress.Channels(calls.send, looks.send, embeds.send),
-                        reader,
-                        await new_target(TARGET_CONNECTIONS),
-                        latest.get,
-                        metrics,
-                        _door(settings),
-                        _edge(settings),
-                        settings.shutdown_grace * SHARES[2],
-                        stopping,
-                    ),
-                    stopping.set,
-                )
-            ],
-            settings.shutdown_grace * SHARES[2] + 0.5,  # the ingress keeps its own time
-            _strict,
-        ),
+    shared = _Shared(
+        settings,
+        _inboxes(stack),
+        stack.enter_context(Reader(database.directory.database)),
+        Metrics(latest.get),
+        latest,
+        EventTail(bounds(database.connection)[1]),
+        LiveOutputs(),
+        equipment.result_files(database),
+        equipment.guard(settings, listener),
+        partial(equipment.target, settings, stack),
     )
+    sender = await equipment.sender(settings, shared.guard, stack)
+    middle = [await _poller(shared), await _worker(shared), await _embed(shared)]
+    stores, others, edges = (settings.shutdown_grace * share for share in SHARES)
+    return (
+        Tier([_store(shared, database)], stores, _strict),
+        Tier([*middle, _webhooks(shared, sender)], others, _strict),
+        Tier([await _ingress(shared, listener, edges)], edges + EDGE_SLACK, _strict),
+    )
+
+
+def _store(shared: _Shared, database: Database) -> Child:
+    inbox = shared.inboxes.store
+    run = partial(
+        store.run,
+        inbox.receive,
+        database,
+        shared.tail.publish,
+        shared.metrics.committed,
+        post=partial(nudge, shared.inboxes.webhooks_posted.send, Posted()),
+        execute=threaded(1),
+        now=wall_clock,
+        keep_free=shared.settings.min_free_disk,
+        retention=Retention(shared.artifacts, shared.settings.retention),
+    )
+    return Child("store", run, inbox.send.close)
+
+
+async def _poller(shared: _Shared) -> Child:
+    inboxes, settings = shared.inboxes, shared.settings
+    ports = poller.Ports(await shared.new_target(2), shared.latest.set, inboxes.worker_wakes.send)
+    run = partial(
+        poller.run, inboxes.poller.receive, ports, settings.poll_interval, settings.embed_model
+    )
+    return Child("poller", run, inboxes.poller.send.close)
+
+
+async def _worker(shared: _Shared) -> Child:
+    inboxes = shared.inboxes
+    ports = slot.Ports(
+        inboxes.store.send,
+        shared.reader,
+        await shared.new_target(2),
+        shared.metrics,
+        shared.artifacts,
+        shared.live,
+        threaded(1),
+    )
+    rules = equipment.rules(shared.settings)
+    run = partial(worker.run, inboxes.worker.receive, inboxes.worker_wakes.receive, ports, rules)
+    return Child("worker", run, inboxes.worker.send.close)
+
+
+async def _embed(shared: _Shared) -> Child:
+    inbox, settings = shared.inboxes.embed, shared.settings
+    ports = embed.Ports(await shared.new_target(settings.embed_concurrency), shared.metrics)
+    run = partial(embed.run, inbox.receive, ports, settings.embed_concurrency, settings.job_timeout)
+    return Child("embed", run, inbox.send.close)
+
+
+def _webhooks(shared: _Shared, sender: Sender) -> Child:
+    inboxes = shared.inboxes
+    ports = webhooks.Ports(inboxes.store.send, shared.reader, sender, wall_clock, shared.metrics)
+    run = partial(
+        webhooks.run,
+        inboxes.webhooks.receive,
+        inboxes.webhooks_posted.receive,
+        ports,
+        shared.settings.webhook_concurrency,
+    )
+    return Child("webhooks", run, inboxes.webhooks.send.close)
+
+
+async def _ingress(shared: _Shared, listener: socket.socket, grace: float) -> Child:
+    inboxes, settings = shared.inboxes, shared.settings
+    stopping = trio.Event()
+    channels = Channels(
+        inboxes.store.send,
+        inboxes.worker.send,
+        inboxes.worker_wakes.send,
+        inboxes.poller.send,
+        inboxes.embed.send,
+        inboxes.webhooks.send,
+    )
+    desk = Desk(
+        channels,
+        shared.reader,
+        shared.latest.get,
+        shared.tail,
+        shared.live,
+        shared.artifacts,
+        settings.max_queue,
+    )
+    run = partial(
+        ingress.run,
+        listener,
+        desk,
+        await shared.new_target(TARGET_CONNECTIONS),
+        shared.metrics,
+        equipment.door(settings, shared.guard),
+        equipment.edge(settings),
+        grace,
+        stopping,
+    )
+    return Child("ingress", run, stopping.set)
 
 
 def _strict() -> RestartBudget:
     """Three crashes a minute: one may be bad luck, more are a fault that a restart should clear."""
     return RestartBudget(3, 60.0)
-
-
-def _publish(events: Sequence[Event]) -> None:
-    """Committed events have no subscribers yet."""
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
-async def _target(settings: Settings, stack: AsyncExitStack, connections: int) -> Target:
-    token = settings.ollama_token.get_secret_value() if settings.ollama_token else None
-    target = Target(
-        settings.ollama_url,
-        token,
-        connect_timeout=settings.connect_timeout,
-        connections=connections,
-    )
-    return await stack.enter_async_context(target)
-
-
-def _rules(settings: Settings) -> slot.Rules:
-    return slot.Rules(
-        scheduling=Limits(settings.max_wait, settings.linger),
-        silence=SilenceLimits(
-            settings.load_timeout,
-            settings.first_byte_timeout,
-            settings.gap_timeout,
-            settings.job_timeout,
-        ),
-        max_attempts=settings.max_attempts,
-        max_waiting=settings.max_waiting,
-        max_output=settings.max_output,
-    )
-
-
-def _door(settings: Settings) -> Door:
-    tokens = {token.name: token.secret.get_secret_value() for token in settings.token}
-    origins = (*DEFAULT_ORIGINS, *settings.allowed_origins)
-    embed_key = names.key(settings.embed_model) if settings.embed_model else None
-    return Door(
-        gate=Gate(settings.listen.loopback, origins, tokens),
-        waits=Waits(
-            settings.commit_after,
-            settings.heartbeat,
-            settings.body_timeout,
-            settings.metadata_timeout,
-            settings.max_body,
-        ),
-        embedding=Embedding(embed_key, settings.embed_other),
-        allow_admin=settings.allow_admin,
-    )
-
-
-def _edge(settings: Settings) -> EdgeLimits:
-    return EdgeLimits(
-        header_timeout=settings.header_timeout,
-        write_stall=settings.write_stall,
-        max_connections=settings.max_connections,
-        per_ip=settings.max_connections_per_ip,
-    )

@@ -8,6 +8,7 @@ Crash:  batch jobs go back to the queue when the next incarnation starts; waitin
 import logging
 import math
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
@@ -15,16 +16,19 @@ from typing import assert_never
 import trio
 
 from actors.journal import Journal, take_over
-from actors.mailbox import put, respond
-from actors.messages import Call, Describe, Drain, Gone, Unloaded, Wake, WorkerMessage
+from actors.mailbox import put, respond, write
+from actors.messages import Call, Cancel, Describe, Drain, Gone, Unloaded, Wake, WorkerMessage
 from actors.slot import PUT_BACK_GRACE, Occupant, Ports, Rules, Task, occupy
 from actors.waiting import Waiting, refuse
+from foreman import tables
 from foreman.admission import Admitted, Refused
 from foreman.attempt import Again, Fail, Finish, Settlement, Work, answers
-from foreman.batch import BatchAnswer, read_batch_job
+from foreman.batch import BatchAnswer, Unreadable, read_batch_job
 from foreman.batch_lanes import RECONCILE, BatchLanes
+from foreman.errors import NoReply, StoreError
 from foreman.jobs import FailureCode, JobClass, JobId, Requeue
 from foreman.lanes import CallLanes
+from foreman.live_output import RunId
 from foreman.progress import Progress
 from foreman.queue_view import QueueView, lanes_of_calls, shown, waiting_calls
 from foreman.residency import Residency
@@ -73,6 +77,7 @@ async def run(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_work, state, ports, rules)
                 nursery.start_soon(_heed, state, wakes)
+                nursery.start_soon(_expire, ports)
                 task_status.started()
                 async for message in messages:
                     await _receive(state, ports, rules, message)
@@ -89,6 +94,15 @@ async def _heed(state: _State, wakes: trio.MemoryReceiveChannel[Wake]) -> None:
         state.changed.set()
 
 
+async def _expire(ports: Ports) -> None:
+    """End what waits longer than it was given; at its claim each job is looked at once more."""
+    while True:
+        if await ports.reader.read(partial(tables.has_expired, now=ports.now())):
+            with suppress(StoreError, NoReply):  # the next round tries again
+                await write(ports.store, tables.expire)
+        await trio.sleep(RECONCILE * random.uniform(1.0, 1.2))
+
+
 # ---------------------------------------------------------------- the mail
 
 
@@ -97,7 +111,9 @@ async def _receive(state: _State, ports: Ports, rules: Rules, message: WorkerMes
         case Call():
             await _take(state, ports, rules, message)
         case Gone(job):
-            await _drop(state, ports, job)
+            await _drop(state, ports, job, "the client hung up")
+        case Cancel(job, reply):
+            respond(reply, await _drop(state, ports, job, tables.CANCELLED))
         case Unloaded(model):
             state.residency.forget(model)
         case Describe(reply):
@@ -135,13 +151,16 @@ def _is_free(state: _State) -> bool:
     return running.over and len(state.calls) == its_own
 
 
-async def _drop(state: _State, ports: Ports, job: JobId) -> None:
-    """A client hung up: its job only, whether it waits or runs."""
+async def _drop(state: _State, ports: Ports, job: JobId, why: str) -> bool:
+    """End this job, if it runs or its client waits; only a row in the table is left alone."""
     if state.running is not None and state.is_running(job):
-        state.running.scope.cancel("the client hung up")
+        state.running.evict(why)
     elif waiting := state.calls.remove(job):
-        waiting.call.parts.close()
-        await waiting.leave(ports.store, FailureCode.CANCELLED, "the client hung up")
+        refuse(waiting.call, ResponseFailed(503, why))
+        await waiting.leave(ports.store, FailureCode.CANCELLED, why)
+    else:
+        return False
+    return True
 
 
 async def _release_all(state: _State, ports: Ports) -> None:
@@ -251,9 +270,17 @@ async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
         raise
     finally:
         state.running = None
+    if settlement is None:
+        return  # somebody else was first
     _conclude(state, ports, run, occupant, settlement)
-    if occupant.scope.cancel_called:
-        await _drop(state, ports, task.job)  # its client left when it was on its way back
+    if occupant.scope.cancel_called and isinstance(settlement, Again):
+        await _end_returned(state, ports, task, occupant.evicted)
+
+
+async def _end_returned(state: _State, ports: Ports, task: Task, why: str) -> None:
+    """It was to end, and was on its way back to the queue already."""
+    if not await _drop(state, ports, task.job, why):
+        await write(ports.store, partial(tables.cancel, job=task.job))
 
 
 def _call_task(state: _State, ports: Ports, waiting: Waiting) -> Task:
@@ -273,12 +300,32 @@ async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Ta
     except Refused as refused:
         await journal.end(Fail(FailureCode.TARGET_REFUSED, refused.text))
         return None
+    except Unreadable as unreadable:
+        await journal.end(Fail(FailureCode.DAMAGED, str(unreadable)))
+        return None
+    except StoreError as damaged:
+        log.error("set aside, for good: %s", damaged, extra={"job": ref.id})
+        await write(ports.store, partial(tables.set_aside, job=ref.id))
+        return None
     if job is None:
         return None
-    answer = BatchAnswer(rules.max_output)
+    if job.row.expires_at is not None and job.row.expires_at <= ports.now():
+        await journal.end(Fail(FailureCode.EXPIRED, tables.EXPIRED))
+        return None
+    run_id = RunId(job.row.attempt, ref.version + 1)
+    answer = BatchAnswer(rules.max_output, ports.live.begin(ref.id, run_id))
     work = _work_for(state, ref.id, job.request, job.route, job.admitted)
+    inline = -1 if job.row.artifacts == "fetch" else rules.inline_result
     return Task(
-        ref.id, JobClass.BATCH, job.admitted, work, answer, journal, job.row.attempt, answer
+        ref.id,
+        JobClass.BATCH,
+        job.admitted,
+        work,
+        answer,
+        journal,
+        job.row.attempt,
+        answer,
+        inline,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from foreman.errors import StoreError
 from foreman.folding import fold
 from foreman.jobs import JobId
+from foreman.outbox import messages_of
 from foreman.queries import get_job, log_of
 
 log = logging.getLogger("foreman.store")
@@ -61,6 +62,7 @@ def _wrong_job(connection: sqlite3.Connection, job: JobId) -> Iterator[str]:
     try:
         row = get_job(connection, job)
         events = [] if row is None else log_of(connection, row)
+        messages_of(connection, job)
     except StoreError as damage:
         yield str(damage)
         return
@@ -95,5 +97,9 @@ _TOTALS = {
     "webhook {} is for event {}, which does not exist": """
         SELECT outbox.id, outbox.seq FROM outbox LEFT JOIN events USING (seq)
         WHERE events.seq IS NULL""",
+    "endpoint {} counts {} waiting webhooks and has {}": """
+        SELECT * FROM (SELECT url, pending, (SELECT count(*) FROM outbox
+            WHERE endpoint = url AND state = 'pending') AS found FROM endpoints)
+        WHERE pending != found""",
 }
 _NEWEST_JOBS = "SELECT DISTINCT job FROM (SELECT job FROM events ORDER BY seq DESC LIMIT ?)"

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 from foreman import tables
 from foreman.admission import Admitted, admit
+from foreman.errors import StoreError
 from foreman.jobs import JobId
+from foreman.live_output import LiveOutput
 from foreman.rows import JobRow, Result
 from foreman.wire import Request, ResponseHead, ResponsePart, ResponseWhole, Route, route_for
 
 _HEADERS = ((b"content-type", b"application/json"),)
+
+
+class Unreadable(Exception):
+    """The stored request is damaged or gone."""
 
 
 class OutputTooLarge(Exception):
@@ -27,11 +33,18 @@ class BatchJob:
 
 
 def read_batch_job(connection: sqlite3.Connection, job: JobId) -> BatchJob | None:
-    """The queued job, None when it has gone. Raises admission.Refused for a body that is wrong."""
+    """The queued job, None when it has gone.
+
+    Raises StoreError when its row is damaged, Unreadable when its request is, admission.Refused
+    when the request can never be run.
+    """
     row = tables.get_job(connection, job)
     if row is None:
         return None
-    body = tables.get_request(connection, job)
+    try:
+        body = tables.get_request(connection, job)
+    except StoreError as error:
+        raise Unreadable(str(error)) from error
     route = route_for("POST", row.endpoint)
     assert route is not None
     admitted = admit(route, _HEADERS, body)
@@ -39,29 +52,29 @@ def read_batch_job(connection: sqlite3.Connection, job: JobId) -> BatchJob | Non
 
 
 class BatchAnswer:
-    """A sink that keeps the answer, up to `limit` bytes."""
+    """A sink that keeps the answer, up to `limit` bytes, where it can be followed as it grows."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, output: LiveOutput) -> None:
         self._limit = limit
-        self._head: ResponseHead | None = None
-        self._body = bytearray()
+        self._status = 0
+        self.output = output
 
     async def __call__(self, part: ResponsePart) -> None:
         match part:
-            case ResponseHead():
-                self._head = part
-            case bytes():
-                self._body += part
-                if len(self._body) > self._limit:
+            case ResponseHead(status, headers):
+                self._status = status
+                content_type = dict(headers).get(b"content-type", b"application/json")
+                self.output.begin(content_type.decode("latin-1"))
+            case bytes() if self._status < 400:  # a refusal is no output: its text is in the error
+                if len(self.output) + len(part) > self._limit:
                     raise OutputTooLarge
+                self.output.append(part)
             case ResponseWhole(head, body):
-                self._head = head
+                await self(head)
                 await self(body)
             case _:
                 pass  # the outcome says how it ended
 
     def result(self) -> Result:
         """What was answered; for an attempt that ended well."""
-        assert self._head is not None
-        content_type = dict(self._head.headers).get(b"content-type", b"application/json")
-        return Result(self._head.status, content_type.decode("latin-1"), bytes(self._body))
+        return Result(self._status, self.output.content_type, self.output.body())

@@ -31,7 +31,7 @@ class BatchLanes:
             self.stale = False  # before the read: a hint that comes meanwhile asks for another
             now = self.now()
             heads = await reader.read(partial(tables.lane_heads, now=now))
-            self._heads = tuple(head for head in heads if head.not_before <= now)
+            self._heads = tuple(head for head in heads if head.is_due(now))
             self._read_at = trio.current_time()
 
     def lanes(self, served: Mapping[LaneKey, float]) -> list[Lane]:

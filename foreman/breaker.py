@@ -5,16 +5,18 @@
     half open  -- the probe succeeds            -->  closed, pauses start small again
                -- the probe fails               -->  open, `factor` times longer, up to `cap`
                -- the probe ends undecided      -->  half open, the next caller probes
+    any        -- `rest` was asked for          -->  open until then, and back to what it was
 
 A permit is the only way through, and its exit is the verdict, so no caller can forget to report
 and no probe can leak. The state is worked out when it is read: nothing runs while nobody calls.
 Make one per target when it is first needed; a `defaultdict` keyed by target is a registry.
 """
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from foreman.errors import ForemanError
 
@@ -55,6 +57,7 @@ def judge(error: BaseException) -> Verdict:
 class Breaker:
     """Counts failures of one target. `clock` is monotonic seconds, like `time.monotonic`.
 
+    `probe`: how many calls a half-open breaker admits at a time, one or any number.
     Raises ValueError for parameters with which it could not do its work.
     """
 
@@ -66,6 +69,7 @@ class Breaker:
         cooldown: float = 30.0,
         factor: float = 2.0,
         cap: float = 300.0,
+        probe: Literal["single", "any"] = "single",
     ) -> None:
         if threshold < 1 or not 0 < cooldown <= cap or factor < 1:
             raise ValueError("needs threshold >= 1, 0 < cooldown <= cap and factor >= 1")
@@ -79,19 +83,29 @@ class Breaker:
         self._epoch = 0  # a verdict counts only in the epoch that admitted its call
         self._pause = cooldown
         self._open_until: float | None = None
+        self._rest_until = -math.inf
+        self._single = probe == "single"
         self._probe: Permit | None = None
 
     @property
     def state(self) -> State:
         """What a call would meet now."""
-        if self._open_until is None:
-            return State.CLOSED
-        return State.OPEN if self._clock() < self._open_until else State.HALF_OPEN
+        if self.retry_in > 0:
+            return State.OPEN
+        return State.CLOSED if self._open_until is None else State.HALF_OPEN
 
     @property
     def retry_in(self) -> float:
-        """Seconds until the pause is over; 0 when it is, or there is none."""
-        return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
+        """Seconds until the pause, or the rest, is over; 0 when it is, or there is none."""
+        until = self._rest_until
+        if self._open_until is not None:
+            until = max(until, self._open_until)
+        return max(0.0, until - self._clock())
+
+    @property
+    def probing(self) -> bool:
+        """Whether a call under way will decide what becomes of it."""
+        return self._probe is not None
 
     def permit(self, judge: Callable[[BaseException], Verdict] = judge) -> "Permit":
         """Leave to make one call, asked for on entering its `with` block.
@@ -101,8 +115,16 @@ class Breaker:
         """
         return Permit(self, judge)
 
+    def rest(self, seconds: float) -> None:
+        """Admit nobody for this long at least, as the target asked for: that is no failure."""
+        self._rest_until = max(self._rest_until, self._clock() + seconds)
+
     def reset(self) -> None:
         """Close it by hand; calls under way no longer count."""
+        self._rest_until = -math.inf
+        self._close()
+
+    def _close(self) -> None:
         self.failures = 0
         self._pause = self._cooldown
         self._open_until = self._probe = None
@@ -116,18 +138,17 @@ class Breaker:
         if state is State.HALF_OPEN:
             if self._probe is not None:
                 raise Open(None)
-            self._probe = permit
+            self._probe = permit if self._single else None
         return self._epoch
 
     def _conclude(self, epoch: int, verdict: Verdict) -> None:
         if epoch != self._epoch:
             return  # it was admitted before things changed: its news is old
-        probing = self._probe is not None
         self._probe = None
         if verdict is Verdict.ALIVE:
             self.failures = 0
-            if probing:
-                self.reset()
+            if self._open_until is not None:  # nobody was admitted since but to probe
+                self._close()
         elif verdict is Verdict.FAILED:
             self.failures += 1  # never forgotten while open, so one failed probe is enough
             if self.failures >= self._threshold:

@@ -58,10 +58,11 @@ class DiskFailed(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """One answer for each operation, in order, and what is to be published."""
+    """One answer for each operation, in order, and what is to be told: see Transaction."""
 
     answers: list[Answer]
     events: list[Event] = field(default_factory=list[Event])
+    posted: bool = False
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class Committer:
         self.commits += 1
         if tx.events:
             self.database.mark.write(tx.events[-1].seq)
-        return Committed(answers, tx.events)
+        return Committed(answers, tx.events, tx.posted)
 
     def _settle(
         self,
@@ -135,18 +136,20 @@ class Committer:
         self.low_disk = True
         if self.database.ballast.release():
             log.warning("no room on the disk: gave up the ballast, no new batch jobs for now")
-        done = Committed([])
+        answers, events, posted = list[Answer](), list[Event](), False
         for operation in operations:
-            tx, answers = self._transaction(now), list[Answer]()
+            tx, answer = self._transaction(now), list[Answer]()
             try:
-                _run(tx, [operation], answers)
+                _run(tx, [operation], answer)
             except sqlite3.Error as error:
                 self._give_up_if_lost(error)
-                done.answers.append(outcome.Error(_refusal(error)))
+                answers.append(outcome.Error(_refusal(error)))
             else:
-                done.answers.extend(answers)
-                done.events.extend(self._committed(tx, answers).events)
-        return done
+                done = self._committed(tx, answer)
+                answers += done.answers
+                events += done.events
+                posted |= done.posted
+        return Committed(answers, events, posted)
 
     def _give_up_if_lost(self, error: sqlite3.Error) -> None:
         if error.sqlite_errorcode in _LOST or _kind(error) in _LOST:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from foreman.errors import ConfigError
 from foreman.setting_types import (
+    AllowList,
     ClientToken,
     CommaList,
     Count,
@@ -35,6 +36,7 @@ from foreman.setting_types import (
     Timeout,
     Tokens,
     Url,
+    WebhookSecrets,
     default_data_dir,
     parse_path,
 )
@@ -59,6 +61,8 @@ class Origin(NamedTuple):
 
 
 _MINUTE = 60.0
+_DAY = 86400.0
+_KIB = 2**10
 _MIB = 2**20
 
 
@@ -123,6 +127,37 @@ of what runs can still be written; 64 MiB are some 50,000 jobs."""
     embed_other: Annotated[Literal["queue", "reject", "bypass"], LowerCase] = "queue"
     """What becomes of a call for another embedding model, which would evict the worker model."""
 
+    max_queue: Count = 100_000
+    """Durable jobs that may wait at once; above it, 429 with Retry-After."""
+
+    inline_result: Size = 256 * _KIB
+    """Results up to this size are kept in the database and shown with the job; larger ones are \
+files, to be fetched."""
+
+    retention: Timeout = 30 * _DAY
+    """Finished jobs, their results and events are deleted when they are this old; never a job \
+that has not ended, or whose webhooks are still due."""
+
+    webhook_secret: WebhookSecrets = ()
+    """Signs webhooks: `whsec_` and the base64 of 24 to 64 bytes, comma-separated while rotating; \
+the first is the newest. Unset, they go out unsigned."""
+
+    webhook_allow: AllowList = ()
+    """Addresses webhooks may reach although they are refused by default, comma-separated: \
+`127.0.0.1:9000`, `localhost:9000`, `169.254.7.0/24`, `10.0.0.0/8:443`."""
+
+    webhook_concurrency: Count = 8
+    """Webhooks on their way at once, over all endpoints."""
+
+    webhook_timeout: Timeout = 20.0
+    """Longest time one webhook attempt may take in all."""
+
+    max_subscribers: Count = 5000
+    """Subscriptions to events that may be open at once; above it, 503."""
+
+    events_ping: Timeout = 20.0
+    """How often a websocket is pinged; one that does not answer within as long again is closed."""
+
     poll_interval: Timeout = 30.0
     """How often the target is asked which models it has."""
 
@@ -177,8 +212,8 @@ of what runs can still be written; 64 MiB are some 50,000 jobs."""
     write_stall: Timeout = 10.0
     """A client that reads nothing for this long is dropped."""
 
-    max_connections: Count = 1024
-    """Connections served at once."""
+    max_connections: Count = 10_240
+    """Connections served at once, as far as the system's limit of open files allows."""
 
     max_connections_per_ip: Count = 256
     """Connections served at once from one address."""

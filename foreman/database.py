@@ -8,6 +8,7 @@ import os
 import sqlite3
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -115,7 +116,7 @@ def open_writer(path: Path, *, now: Microseconds, ballast: int) -> Database:
     except OSError as error:
         culprit = Path(error.filename or path)
         raise StoreRefused(culprit, f"cannot be used: {error.strerror}") from error
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the driver quotes what is damaged
         raise StoreRefused(directory.database, f"cannot be used: {error}") from error
 
 
@@ -160,6 +161,7 @@ def connect(path: Path, mode: str, pragmas: dict[str, object]) -> sqlite3.Connec
         )
     except sqlite3.Error as error:
         raise StoreRefused(path, f"cannot be opened: {error}") from error
+    connection.text_factory = _text
     try:
         _set(connection, path, {"journal_mode": "wal"} if mode == "rw" else {})
         _set(connection, path, pragmas)
@@ -167,6 +169,11 @@ def connect(path: Path, mode: str, pragmas: dict[str, object]) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+# A flipped bit may leave no UTF-8. It is the row's checksum that says so, naming the row: an error
+# of the driver would take every row of the answer with it, and the actor that asked.
+_text = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 def _set(connection: sqlite3.Connection, path: Path, pragmas: dict[str, object]) -> None:

@@ -7,11 +7,13 @@ ForemanError
     StoreBusy            an outsider holds the write lock; try again
     StoreFull            the disk is full; nothing acknowledged was lost
     QueueFull            as many durable jobs wait as may
+    KeyReused            an Idempotency-Key came again with another body
     StaleJob             the row is no longer in the state this writer left it in
   TargetError
     TargetUnreachable    no connection: asleep, down, wrong address
     TargetLost           the connection broke after the request had gone out
     TargetSilent         a silence limit ran out; `phase` says which
+  Blocked                a webhook's address is refused; in foreman.netguard
   NoReply                an actor dropped a question: it crashed while holding it
   TooManyRestarts        a restart budget is spent; the process should end
 """
@@ -57,6 +59,14 @@ class QueueFull(StoreError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit} jobs are queued already")
         self.limit = limit
+
+
+class KeyReused(StoreError):
+    """The Idempotency-Key belongs to `job`, which was submitted with another body."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"this Idempotency-Key was used for job {job}, with another body")
+        self.job = job
 
 
 class StaleJob(StoreError):

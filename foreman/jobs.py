@@ -50,6 +50,7 @@ class State(StrEnum):
 
 
 LIVE = frozenset({State.QUEUED, State.LOADING, State.WORKING})
+ENDED = frozenset({State.DONE, State.FAILED})
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.LOADING, State.FAILED}),
@@ -85,6 +86,7 @@ class FailureCode(StrEnum):
     OUTPUT_TOO_LARGE = "output_too_large"
     CRASH_LOOP = "crash_loop"
     EXPIRED = "expired"
+    DAMAGED = "damaged"
 
 
 MEANINGS: dict[State | Requeue | FailureCode, str] = {
@@ -110,6 +112,7 @@ MEANINGS: dict[State | Requeue | FailureCode, str] = {
     FailureCode.OUTPUT_TOO_LARGE: "The answer exceeds FOREMAN_MAX_OUTPUT.",
     FailureCode.CRASH_LOOP: "The daemon died three times while running it.",
     FailureCode.EXPIRED: "It was not started in the time it was given.",
+    FailureCode.DAMAGED: "What was stored of it can no longer be read.",
 }
 """One sentence for each, for the reference and for people."""
 

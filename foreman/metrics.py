@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from foreman import names
 from foreman.attempt import Again, Fail, Finish, Settlement
+from foreman.delivery import Attempt
 from foreman.inventory import Inventory
 from foreman.jobs import JobClass, State
 from foreman.queue_view import QueueView, WaitingLane
@@ -108,6 +109,17 @@ class Metrics:
         self._embed_in_flight = self._gauge(
             "foreman_embed_in_flight", "Such calls under way, those that wait for a place included."
         )
+        self._webhooks = self._counter(
+            "foreman_webhook_attempts_total",
+            "Attempts at webhooks: delivered, retry (it failed), gone (410), blocked by the rules.",
+            "outcome",
+        )
+        self._webhook_seconds = self._histogram(
+            "foreman_webhook_seconds", "How long such an attempt took.", _REQUEST_SECONDS
+        )
+        self._dead_letters = self._counter(
+            "foreman_webhook_dead_letters_total", "Webhooks given up at an attempt."
+        )
         self._commit_seconds = self._histogram(
             "foreman_store_commit_seconds",
             "How long a commit took, fsync included.",
@@ -155,6 +167,12 @@ class Metrics:
         finally:
             self._embed_requests.labels(_outcome(call.status)).inc()
             self._embed_seconds.observe(perf_counter() - began)
+
+    def posted(self, attempt: Attempt, *, dead: bool) -> None:
+        """An attempt at a webhook has ended, and with it, if `dead`, the last hope for it."""
+        self._webhooks.labels(attempt.verdict).inc()
+        self._webhook_seconds.observe(attempt.seconds)
+        self._dead_letters.inc(dead)
 
     def committed(self, writes: int, seconds: float) -> None:
         """A transaction of `writes` operations is on disk."""

@@ -1,7 +1,7 @@
 """Every question to the database. Answers are complete: no open cursor is left to pin the WAL."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import msgspec
 from foreman.encoding import COLUMNS, loaded, verified
 from foreman.errors import StoreError
 from foreman.jobs import Fingerprint, JobClass, JobId, State
-from foreman.rows import Detail, Event, JobRef, JobRow, Microseconds, Result
+from foreman.rows import NEVER, Artifact, Detail, Event, JobRef, JobRow, Microseconds, Result
 
 _JOB = f"{', '.join(f'jobs.{column}' for column in COLUMNS)}, jobs.sum"
 _EVENT = "seq, job, n, previous_seq, epoch, state, attempt, at, detail, sum"
+LONGEST_BACKOFF = 3600 * 1_000_000  # microseconds; a job is never put back for longer
 _detail = msgspec.json.Decoder(Detail).decode
 
 
@@ -33,6 +34,10 @@ class LaneHead:
         """The job's id."""
         return self.ref.id
 
+    def is_due(self, now: Microseconds) -> bool:
+        """Whether it has backed off long enough; also when the clock was set back meanwhile."""
+        return self.not_before <= now or now + LONGEST_BACKOFF <= self.not_before < NEVER
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -45,7 +50,8 @@ class Lane:
 
 def lane_heads(connection: sqlite3.Connection, now: Microseconds) -> list[LaneHead]:
     """Each lane's next batch job: a few index seeks per lane, however many jobs wait in it."""
-    rows = connection.execute(_LANE_HEADS, {"now": now}).fetchall()
+    beyond = {"never_so_far": now + LONGEST_BACKOFF, "never": NEVER - 1}
+    rows = connection.execute(_LANE_HEADS, {"now": now} | beyond).fetchall()
     return [
         LaneHead(
             Fingerprint(model, runner),
@@ -67,6 +73,54 @@ def lane_counts(connection: sqlite3.Connection) -> list[Lane]:
     ]
 
 
+def jobs_ahead(
+    connection: sqlite3.Connection,
+    job: JobRow,
+    is_resident: Callable[[Fingerprint], bool] = lambda _: False,
+    *,
+    counted: int = -1,
+) -> int:
+    """How many batch jobs run before this waiting one, as things stand.
+
+    Those of its lane that come first; those of the resident lane; and those of every lane with an
+    older job, unless this lane is the resident one. Its place in its lane is counted from either
+    end, at most `counted` jobs far; one in between then counts as the last.
+    """
+    own = job.fingerprint
+    lanes = {lane.fingerprint: lane for lane in lane_counts(connection)}
+    if own not in lanes:
+        return 0
+    ahead = _ahead_in_lane(connection, job, lanes[own].queued, counted)
+    if is_resident(own):
+        return ahead
+    return ahead + sum(
+        lane.queued
+        for lane in lanes.values()
+        if is_resident(lane.fingerprint) or lane.oldest_at < lanes[own].oldest_at
+    )
+
+
+def _ahead_in_lane(connection: sqlite3.Connection, job: JobRow, queued: int, counted: int) -> int:
+    def count(first: str, second: str) -> int:
+        lane = (job.model_key, job.runner, job.priority)
+        [(others,)] = connection.execute(first, (*lane, counted)).fetchall()
+        [(equals,)] = connection.execute(second, (*lane, job.id, counted)).fetchall()
+        return int(others) + int(equals)
+
+    behind = count(_LOWER, _LATER)
+    if counted < 0 or behind < counted:
+        return queued - 1 - behind
+    ahead = count(_HIGHER, _EARLIER)
+    return ahead if ahead < counted else queued - 1
+
+
+def has_expired(connection: sqlite3.Connection, now: Microseconds) -> bool:
+    """Whether a job waits longer than it was given."""
+    query = """SELECT 1 FROM jobs INDEXED BY jobs_expiring
+        WHERE state = 'queued' AND expires_at <= ? LIMIT 1"""
+    return bool(connection.execute(query, (now,)).fetchall())
+
+
 def queued_total(connection: sqlite3.Connection) -> int:
     """How many batch jobs wait."""
     [(queued,)] = connection.execute("SELECT queued FROM store").fetchall()
@@ -76,6 +130,14 @@ def queued_total(connection: sqlite3.Connection) -> int:
 def get_job(connection: sqlite3.Connection, job: JobId) -> JobRow | None:
     """The job's row. Raises StoreError when it is damaged."""
     for values in connection.execute(f"SELECT {_JOB} FROM jobs WHERE id = ?", (job,)).fetchall():
+        return loaded(values)
+    return None
+
+
+def find_by_key(connection: sqlite3.Connection, owner: str, key: str) -> JobRow | None:
+    """The job that this owner submitted with this Idempotency-Key."""
+    query = f"SELECT {_JOB} FROM jobs WHERE owner = ? AND idempotency_key = ?"
+    for values in connection.execute(query, (owner, key)).fetchall():
         return loaded(values)
     return None
 
@@ -92,6 +154,17 @@ def get_result(connection: sqlite3.Connection, job: JobId) -> Result:
     return Result(*_beside(connection, "results", job))
 
 
+def artifacts_of(connection: sqlite3.Connection, job: JobId) -> list[Artifact]:
+    """What the job left behind, by name. Raises StoreError for a damaged row."""
+    query = "SELECT * FROM artifacts WHERE job = ? ORDER BY name"
+    found: list[Artifact] = []
+    for row in connection.execute(query, (job,)).fetchall():
+        fields = verified(row, f"an artifact of job {job}")
+        _, name, attempt, content_type, size, sha256, inline, _ = fields
+        found.append(Artifact(name, attempt, content_type, size, sha256, bool(inline)))
+    return found
+
+
 def _beside(connection: sqlite3.Connection, table: str, job: JobId) -> Sequence[Any]:
     for row in connection.execute(f"SELECT * FROM {table} WHERE job = ?", (job,)).fetchall():
         return verified(row, f"the row of job {job} in {table}")[1:]
@@ -103,6 +176,7 @@ def list_jobs(
     *,
     state: State | None = None,
     job_class: JobClass | None = None,
+    owner: str | None = None,
     model: str | None = None,
     label: tuple[str, str] | None = None,
     before: JobId | None = None,
@@ -112,6 +186,7 @@ def list_jobs(
     wanted = {
         "jobs.state = ?": state and state.value,
         "jobs.class = ?": job_class and job_class.value,
+        "jobs.owner = ?": owner,
         "jobs.model_key = ?": model,
         "jobs.id < ?": before,
     }
@@ -155,6 +230,7 @@ def read_event(values: Sequence[Any], job: JobRow) -> Event:
         model=job.model,
         job_class=job.job_class,
         labels=job.labels,
+        owner=job.owner,
         detail=_detail(detail),
     )
 
@@ -162,6 +238,12 @@ def read_event(values: Sequence[Any], job: JobRow) -> Event:
 _HEAD_OF_LANE = """SELECT id FROM jobs INDEXED BY jobs_waiting
     WHERE state = 'queued' AND class = 'batch'
     AND model_key = lanes.model_key AND runner = lanes.runner"""
+_OF_LANE = """SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_waiting
+    WHERE state = 'queued' AND class = 'batch' AND model_key = ? AND runner = ? AND {} LIMIT ?)"""
+_LOWER = _OF_LANE.format("priority < ?")
+_HIGHER = _OF_LANE.format("priority > ?")
+_LATER = _OF_LANE.format("priority = ? AND id > ?")
+_EARLIER = _OF_LANE.format("priority = ? AND id < ?")
 _OLDEST_OF_LANE = """(SELECT submitted_at FROM jobs INDEXED BY jobs_oldest
     WHERE state = 'queued' AND class = 'batch'
     AND model_key = lanes.model_key AND runner = lanes.runner ORDER BY id LIMIT 1)"""
@@ -170,6 +252,7 @@ _LANE_HEADS = f"""
 SELECT lanes.model_key, lanes.runner, jobs.id, jobs.epoch, jobs.version, jobs.submitted_at,
     {_OLDEST_OF_LANE}, jobs.priority, jobs.not_before
 FROM lanes JOIN jobs ON jobs.id = ifnull(
-    ({_HEAD_OF_LANE} AND not_before <= :now ORDER BY priority DESC, id LIMIT 1),
+    ({_HEAD_OF_LANE} AND (not_before <= :now OR not_before BETWEEN :never_so_far AND :never)
+        ORDER BY priority DESC, id LIMIT 1),
     ({_HEAD_OF_LANE} ORDER BY not_before LIMIT 1))
 """

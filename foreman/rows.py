@@ -14,6 +14,10 @@ Microseconds = int
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+NEVER: Microseconds = 1 << 62
+"""When a job that was set aside is due."""
+
+
 def moment(at: Microseconds) -> datetime:
     """The instant, without the rounding of a float."""
     return _EPOCH + timedelta(microseconds=at)
@@ -44,9 +48,8 @@ class JobRef:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The client's key, whose it is (the token's name), and the hash of the body it came with."""
+    """The client's key, and the hash of the body it came with."""
 
-    owner: str
     key: str
     digest: bytes
 
@@ -67,6 +70,7 @@ class NewJob:
     webhook: str | None = None  # JSON
     artifacts: str | None = None  # "inline" or "fetch"
     expires_at: Microseconds | None = None
+    owner: str = ""  # the name of the client's token
     idempotency: Idempotency | None = None
 
 
@@ -77,6 +81,18 @@ class Result:
     status: int
     content_type: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a job left behind. Its bytes lie in the job's Result when `inline`, else in a file."""
+
+    name: str
+    attempt: int
+    content_type: str
+    size: int  # bytes
+    sha256: bytes
+    inline: bool
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -105,7 +121,7 @@ NOTHING = Detail()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition, as stored and as published; `epoch` stays inside."""
+    """One transition, as stored and as published; `epoch` and `owner` stay inside."""
 
     seq: int
     n: int
@@ -118,6 +134,7 @@ class Event:
     model: str
     job_class: JobClass
     labels: dict[str, str]
+    owner: str
     detail: Detail
 
     @property
@@ -158,7 +175,7 @@ class JobRow(msgspec.Struct, frozen=True):
     webhook: str | None
     artifacts: str | None
     expires_at: Microseconds | None
-    idempotency_owner: str | None
+    owner: str
     idempotency_key: str | None
     idempotency_hash: bytes | None
     submitted_at: Microseconds
@@ -208,7 +225,7 @@ def as_submitted(job: NewJob, now: Microseconds) -> JobRow:
         webhook=job.webhook,
         artifacts=job.artifacts,
         expires_at=job.expires_at,
-        idempotency_owner=once.owner if once else None,
+        owner=job.owner,
         idempotency_key=once.key if once else None,
         idempotency_hash=once.digest if once else None,
         submitted_at=now,

@@ -23,7 +23,7 @@ CREATE TABLE jobs (
     webhook TEXT,                      -- JSON object
     artifacts TEXT,                    -- inline | fetch
     expires_at INTEGER,
-    idempotency_owner TEXT,            -- the token's name
+    owner TEXT NOT NULL,               -- the token's name; empty where none is asked for
     idempotency_key TEXT,
     idempotency_hash BLOB,             -- of the body
     submitted_at INTEGER NOT NULL,
@@ -58,10 +58,12 @@ CREATE INDEX jobs_oldest ON jobs (model_key, runner, id)
 CREATE INDEX jobs_calling ON jobs (epoch) WHERE state = 'queued' AND class = 'interactive';
 CREATE INDEX jobs_expiring ON jobs (expires_at)
     WHERE state = 'queued' AND expires_at IS NOT NULL;
+CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state IN ('done', 'failed');
 CREATE INDEX jobs_by_state ON jobs (state);
 CREATE INDEX jobs_by_class ON jobs (class);
 CREATE INDEX jobs_by_model ON jobs (model_key);
-CREATE UNIQUE INDEX jobs_once ON jobs (idempotency_owner, idempotency_key)
+CREATE INDEX jobs_by_owner ON jobs (owner);
+CREATE UNIQUE INDEX jobs_once ON jobs (owner, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 """
 
@@ -93,12 +95,14 @@ CREATE TABLE artifacts (
     name TEXT NOT NULL,
     attempt INTEGER NOT NULL,
     content_type TEXT NOT NULL,
-    size INTEGER NOT NULL,
+    size INTEGER NOT NULL,             -- bytes
     sha256 BLOB NOT NULL,
+    inline INTEGER NOT NULL,           -- its bytes are in `results`, else in a file
     created_at INTEGER NOT NULL,
     sum INTEGER NOT NULL,
     PRIMARY KEY (job, name)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX artifacts_in_files ON artifacts (job, attempt) WHERE inline = 0;
 """
 
 EVENTS = """
@@ -124,15 +128,31 @@ CREATE TABLE outbox (
     body BLOB NOT NULL,                -- signed and sent exactly as stored
     state TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
     attempts INTEGER NOT NULL,
-    due_at INTEGER NOT NULL,
+    spent INTEGER NOT NULL,            -- those before the last replay: it began the schedule anew
+    due_at INTEGER,                    -- NULL: settled, or behind another of its endpoint and job
     created_at INTEGER NOT NULL,
     settled_at INTEGER,
     sum INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX outbox_due ON outbox (due_at) WHERE state = 'pending';
-CREATE INDEX outbox_line ON outbox (endpoint, job, seq);
-CREATE INDEX outbox_of_job ON outbox (job);
+CREATE INDEX outbox_due ON outbox (endpoint, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX outbox_line ON outbox (job, endpoint, seq);
 CREATE INDEX outbox_of_event ON outbox (seq);
+CREATE INDEX outbox_of_endpoint ON outbox (endpoint, state);
+CREATE INDEX outbox_by_state ON outbox (state);
+
+CREATE TABLE endpoints (
+    url TEXT NOT NULL PRIMARY KEY,
+    pending INTEGER NOT NULL CHECK (pending >= 0),
+    due_at INTEGER,                    -- when to serve it next; NULL: nothing waits for it
+    failures INTEGER NOT NULL,         -- attempts in a row
+    failing_since INTEGER,             -- when the first of them was made
+    held_until INTEGER NOT NULL,       -- its breaker is open until then
+    lost INTEGER NOT NULL,             -- dead letters since its last success
+    last_success_at INTEGER,
+    disabled_at INTEGER,
+    reason TEXT                        -- why it is disabled
+) STRICT, WITHOUT ROWID;
+CREATE INDEX endpoints_due ON endpoints (due_at) WHERE due_at IS NOT NULL;
 
 CREATE TABLE deliveries (
     message TEXT NOT NULL REFERENCES outbox (id) ON DELETE CASCADE,
@@ -159,9 +179,10 @@ CREATE TABLE store (
     epoch INTEGER NOT NULL,            -- starts of the daemon so far
     dirty INTEGER NOT NULL,            -- 1 while a daemon runs, or after it died
     seq INTEGER NOT NULL,              -- last event number given out
+    pruned_seq INTEGER NOT NULL,       -- largest event number that retention took away
     queued INTEGER NOT NULL CHECK (queued >= 0)   -- the sum over `lanes`
 ) STRICT;
-INSERT INTO store VALUES (1, 0, 0, 0, 0);
+INSERT INTO store VALUES (1, 0, 0, 0, 0, 0);
 """
 
 

@@ -66,6 +66,24 @@ def _model_name(value: str) -> str:
     return value
 
 
+def _webhook_secrets(value: object) -> tuple[SecretStr, ...]:
+    from foreman.signing import parse_secret  # with a library that only signing needs
+
+    secrets = _comma_list(value)
+    for secret in secrets:
+        parse_secret(secret)
+    return tuple(SecretStr(secret) for secret in secrets)
+
+
+def _allow_list(value: object) -> tuple[str, ...]:
+    from foreman.allow_list import parse_allow  # with the tables of international names
+
+    entries = _comma_list(value)
+    for entry in entries:
+        parse_allow(entry)
+    return entries
+
+
 def default_data_dir() -> Path:
     """XDG's state directory; on macOS the user's Application Support."""
     if sys.platform == "darwin":
@@ -87,5 +105,12 @@ Tokens = Annotated[
     BeforeValidator(_client_tokens),
     PlainSerializer(lambda tokens: ",".join(map(str, tokens))),
 ]
+WebhookSecrets = Annotated[
+    tuple[SecretStr, ...],
+    Secret(),
+    BeforeValidator(_webhook_secrets),
+    PlainSerializer(lambda secrets: ",".join(map(str, secrets))),
+]
+AllowList = Annotated[tuple[str, ...], BeforeValidator(_allow_list), PlainSerializer(",".join)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list), PlainSerializer(",".join)]
 LowerCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)

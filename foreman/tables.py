@@ -10,10 +10,13 @@ from foreman.folding import fold
 from foreman.queries import (
     Lane,
     LaneHead,
+    artifacts_of,
     events_of,
     get_job,
     get_request,
     get_result,
+    has_expired,
+    jobs_ahead,
     lane_counts,
     lane_heads,
     list_jobs,
@@ -21,6 +24,7 @@ from foreman.queries import (
 )
 from foreman.recovery import Recovered, recover
 from foreman.rows import (
+    Artifact,
     Detail,
     Event,
     Failure,
@@ -31,9 +35,26 @@ from foreman.rows import (
     NewJob,
     Result,
 )
-from foreman.transitions import Transaction, claim, fail, finish, requeue, start, submit
+from foreman.submitting import Accepted, submit, submit_each, submit_once
+from foreman.transitions import (
+    CANCELLED,
+    EXPIRED,
+    Transaction,
+    cancel,
+    claim,
+    expire,
+    fail,
+    finish,
+    requeue,
+    set_aside,
+    start,
+)
 
 __all__ = [
+    "CANCELLED",
+    "EXPIRED",
+    "Accepted",
+    "Artifact",
     "Detail",
     "Event",
     "Failure",
@@ -47,21 +68,29 @@ __all__ = [
     "Recovered",
     "Result",
     "Transaction",
+    "artifacts_of",
+    "cancel",
     "check",
     "claim",
     "events_of",
+    "expire",
     "fail",
     "finish",
     "fold",
     "get_job",
     "get_request",
     "get_result",
+    "has_expired",
+    "jobs_ahead",
     "lane_counts",
     "lane_heads",
     "list_jobs",
     "queued_total",
     "recover",
     "requeue",
+    "set_aside",
     "start",
     "submit",
+    "submit_each",
+    "submit_once",
 ]

@@ -5,36 +5,41 @@ function here wrote before it raised must be rolled back, which the store does.
 """
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from foreman.encoding import COLUMNS, LIVED, SUBMITTED, checksum, loaded, stored
-from foreman.errors import QueueFull, StaleJob, StoreFull
+from foreman.errors import StaleJob
 from foreman.folding import follow
-from foreman.jobs import TRANSITIONS, FailureCode, JobClass, Requeue, State
-from foreman.queries import queued_total
+from foreman.jobs import ENDED, TRANSITIONS, FailureCode, JobClass, JobId, Requeue, State
+from foreman.outbox import enqueue
+from foreman.queries import artifacts_of, get_job, get_result
+from foreman.records import document
 from foreman.rows import (
-    NOTHING,
+    NEVER,
+    Artifact,
     Detail,
     Event,
     Failure,
     JobRef,
     JobRow,
     Microseconds,
-    NewJob,
     Result,
-    as_submitted,
     moment,
 )
+
+CANCELLED = "cancelled on request"
+EXPIRED = "not started in the time it was given"
 
 
 @dataclass(slots=True)
 class Transaction:
     """An open write transaction: `now` is the wall clock, `epoch` counts the daemon's starts.
 
-    `low_disk` keeps new batch jobs out; `events` collects what is to be published once it is
-    committed.
+    `low_disk` keeps new batch jobs out. What is to be told once it is committed is collected:
+    `events`, and `posted`, whether webhooks are due for them.
     """
 
     connection: sqlite3.Connection
@@ -42,31 +47,7 @@ class Transaction:
     epoch: int
     low_disk: bool = False
     events: list[Event] = field(default_factory=list[Event])
-
-
-def submit(tx: Transaction, job: NewJob, max_queue: int | None = None) -> JobRef:
-    """Accept a job: it is `queued`.
-
-    A batch job raises QueueFull when `max_queue` of them wait already, and StoreFull when the disk
-    is needed for ending those that were accepted before.
-    """
-    if job.job_class is JobClass.BATCH:
-        _refuse_without_room(tx, max_queue)
-    unborn = as_submitted(job, tx.now)
-    event = _next_event(tx, unborn, State.QUEUED, 1, NOTHING, queued=_counts(unborn))
-    row = follow(unborn, event)
-    values = stored(row)
-    tx.connection.execute(_INSERT_JOB, (*values, checksum(values)))
-    _record(tx, event)
-    _store_beside(tx.connection, job)
-    return row.ref
-
-
-def _refuse_without_room(tx: Transaction, max_queue: int | None) -> None:
-    if tx.low_disk:
-        raise StoreFull("the disk is almost full: no new jobs until there is room")
-    if max_queue is not None and queued_total(tx.connection) >= max_queue:
-        raise QueueFull(max_queue)
+    posted: bool = False
 
 
 def claim(tx: Transaction, ref: JobRef, *, resident: bool) -> JobRef:
@@ -84,14 +65,20 @@ def finish(
     ref: JobRef,
     *,
     result: Result | None = None,
+    artifact: Artifact | None = None,
     tokens_in: int | None = None,
     tokens_out: int | None = None,
     incomplete: bool = False,
 ) -> JobRef:
-    """working -> done, with the answer where somebody will fetch it."""
+    """working -> done, with the answer where somebody will fetch it.
+
+    `result` holds the bytes of an `artifact` that is kept inline.
+    """
     if result is not None:
         values = (ref.id, result.status, result.content_type, result.body)
-        tx.connection.execute(_INSERT_RESULT, (*values, checksum(values)))
+        insert(tx.connection, _INSERT_RESULT, [values])
+    if artifact is not None:
+        _store_artifact(tx, ref.id, artifact)
     detail = Detail(tokens_in=tokens_in, tokens_out=tokens_out, incomplete=incomplete)
     return _move(tx, ref, State.DONE, detail)
 
@@ -99,6 +86,35 @@ def finish(
 def fail(tx: Transaction, ref: JobRef, code: FailureCode, message: str) -> JobRef:
     """queued, loading or working -> failed, for good."""
     return _move(tx, ref, State.FAILED, Detail(error=Failure(code, message)))
+
+
+def cancel(tx: Transaction, job: JobId) -> None:
+    """Fail a job that waits in the table; one that has ended, or is not there, is left alone.
+
+    Raises StaleJob for one that runs: it is the worker's.
+    """
+    row = get_job(tx.connection, job)
+    if row is None or row.state in ENDED:
+        return
+    if row.state is not State.QUEUED:
+        raise StaleJob(job)
+    fail(tx, row.ref, FailureCode.CANCELLED, CANCELLED)
+
+
+def expire(tx: Transaction, most: int = 256) -> int:
+    """Fail the jobs that have waited longer than they were given, the longest overdue first."""
+    found = tx.connection.execute(_EXPIRED, (tx.now, most)).fetchall()
+    for values in found:
+        fail(tx, loaded(values).ref, FailureCode.EXPIRED, EXPIRED)
+    return len(found)
+
+
+def set_aside(tx: Transaction, job: JobId) -> None:
+    """Keep a job whose row is damaged out of its lane's way: it can be neither run nor moved on.
+
+    Its checksum stays wrong, so that it is still found.
+    """
+    tx.connection.execute("UPDATE jobs SET not_before = ? WHERE id = ?", (NEVER, job))
 
 
 def requeue(
@@ -125,15 +141,16 @@ def _move(
     if to not in TRANSITIONS[ref.state]:
         raise ValueError(f"a job cannot go from {ref.state} to {to}")
     before = _guarded(tx.connection, ref)
-    queued = _counts(before) * ((to is State.QUEUED) - (ref.state is State.QUEUED))
-    event = _next_event(tx, before, to, before.attempt + charge, detail, queued=queued)
+    queued = (to is State.QUEUED) - (ref.state is State.QUEUED)
+    [seq] = take_numbers(tx, 1, _recount(tx.connection, before, queued))
+    event = next_event(tx, before, to, before.attempt + charge, detail, seq)
     after = follow(before, event)
     values = stored(after)
     lived = values[len(SUBMITTED) :]
     changed = tx.connection.execute(_UPDATE_JOB, (*lived, checksum(values), *_guard(ref)))
     if changed.rowcount != 1:
         raise StaleJob(ref.id)
-    _record(tx, event)
+    record(tx, [(event, after)])
     return after.ref
 
 
@@ -147,21 +164,32 @@ def _guard(ref: JobRef) -> tuple[object, ...]:
     return (ref.id, ref.state.value, ref.epoch, ref.version)
 
 
-def _counts(row: JobRow) -> int:
-    """How many waiting batch jobs this is when it waits: the store counts no others."""
-    return int(row.job_class is JobClass.BATCH)
+def _recount(connection: sqlite3.Connection, row: JobRow, by: int) -> int:
+    """Bring its lane's total up to date, `by` more waiting; what that adds to the store's total.
+
+    Only batch jobs are counted.
+    """
+    if not by or row.job_class is not JobClass.BATCH:
+        return 0
+    lane = (row.model_key, row.runner)
+    if by > 0:
+        connection.execute(JOIN_LANE, (*lane, by))
+    else:
+        connection.execute(_LEAVE_LANE, lane)
+        connection.execute(_DROP_EMPTY_LANE, lane)
+    return by
 
 
-def _next_event(
-    tx: Transaction, row: JobRow, to: State, attempt: int, detail: Detail, *, queued: int
+def take_numbers(tx: Transaction, count: int, queued: int) -> range:
+    """The next global event numbers, taken while `queued` more batch jobs are counted."""
+    [(last,)] = tx.connection.execute(_NEXT_NUMBERS, (count, queued)).fetchall()
+    return range(last - count + 1, last + 1)
+
+
+def next_event(
+    tx: Transaction, row: JobRow, to: State, attempt: int, detail: Detail, seq: int
 ) -> Event:
-    """The job's next event, with the next global number, and the totals brought up to date."""
-    [(seq,)] = tx.connection.execute(_NEXT_SEQ, (queued,)).fetchall()
-    if queued:
-        lane = (row.model_key, row.runner)
-        tx.connection.execute(_JOIN_LANE if queued > 0 else _LEAVE_LANE, lane)
-        if queued < 0:
-            tx.connection.execute(_DROP_EMPTY_LANE, lane)
+    """The job's next event."""
     return Event(
         seq=seq,
         n=row.version + 1,
@@ -174,12 +202,22 @@ def _next_event(
         model=row.model,
         job_class=row.job_class,
         labels=row.labels,
+        owner=row.owner,
         detail=detail,
     )
 
 
-def _record(tx: Transaction, event: Event) -> None:
-    values = (
+def record(tx: Transaction, entries: Sequence[tuple[Event, JobRow]]) -> None:
+    """Write the events, each with its job as that made it, and the webhooks that tell of them."""
+    insert(tx.connection, _INSERT_EVENT, (_event_values(event) for event, _ in entries))
+    for event, row in entries:
+        tx.events.append(event)
+        if row.webhook is not None:
+            tx.posted |= _post(tx.connection, event, row)
+
+
+def _event_values(event: Event) -> tuple[object, ...]:
+    return (
         event.seq,
         event.job,
         event.n,
@@ -190,36 +228,63 @@ def _record(tx: Transaction, event: Event) -> None:
         event.at,
         _json(event.detail).decode(),
     )
-    tx.connection.execute(_INSERT_EVENT, (*values, checksum(values)))
-    tx.events.append(event)
 
 
-def _store_beside(connection: sqlite3.Connection, job: NewJob) -> None:
-    if job.request is not None:
-        values = (job.id, job.request)
-        connection.execute(_INSERT_REQUEST, (*values, checksum(values)))
-    for name, value in job.labels.items():
-        connection.execute(_INSERT_LABEL, (name, value, job.id))
+def _post(connection: sqlite3.Connection, event: Event, row: JobRow) -> bool:
+    """Put the event's webhook into the outbox; whether the job wants one for it."""
+    if event.state is not State.DONE:
+        return enqueue(connection, event, row)
+    artifacts = artifacts_of(connection, row.id)
+    wanted = row.artifacts == "inline" and any(artifact.inline for artifact in artifacts)
+    result = _as_json(get_result(connection, row.id), row) if wanted else None
+    return enqueue(connection, event, row, artifacts=artifacts, result=result)
+
+
+def _as_json(result: Result, row: JobRow) -> bytes | None:
+    """The answer as `GET /jobs/{id}` shows it, if it is what its type promises."""
+    try:
+        return _json(document(row.endpoint, result.content_type, result.body))
+    except ValueError:
+        return None
+
+
+def _store_artifact(tx: Transaction, job: JobId, artifact: Artifact) -> None:
+    values = (
+        job,
+        artifact.name,
+        artifact.attempt,
+        artifact.content_type,
+        artifact.size,
+        artifact.sha256,
+        int(artifact.inline),
+        tx.now,
+    )
+    insert(tx.connection, _INSERT_ARTIFACT, [values])
+
+
+def insert(connection: sqlite3.Connection, insert: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """Write rows under their checksums."""
+    connection.executemany(insert, [(*values, checksum(values)) for values in rows])
 
 
 _json = msgspec.json.Encoder().encode
 
 
-def _marks(count: int) -> str:
+def marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-_INSERT_JOB = f"INSERT INTO jobs ({', '.join(COLUMNS)}, sum) VALUES ({_marks(len(COLUMNS) + 1)})"
 _SELECT_GUARDED = f"""SELECT {", ".join(COLUMNS)}, sum FROM jobs
     WHERE id = ? AND state = ? AND epoch = ? AND version = ?"""
 _UPDATE_JOB = f"""UPDATE jobs SET {", ".join(f"{column} = ?" for column in LIVED)}, sum = ?
     WHERE id = ? AND state = ? AND epoch = ? AND version = ?"""
-_INSERT_EVENT = f"INSERT INTO events VALUES ({_marks(10)})"
-_INSERT_REQUEST = f"INSERT INTO requests VALUES ({_marks(3)})"
-_INSERT_RESULT = f"INSERT INTO results VALUES ({_marks(5)})"
-_INSERT_LABEL = f"INSERT INTO labels VALUES ({_marks(3)})"
-_NEXT_SEQ = "UPDATE store SET seq = seq + 1, queued = queued + ? RETURNING seq"
-_JOIN_LANE = """INSERT INTO lanes VALUES (?, ?, 1)
-    ON CONFLICT DO UPDATE SET queued = queued + 1"""
+_EXPIRED = f"""SELECT {", ".join(COLUMNS)}, sum FROM jobs INDEXED BY jobs_expiring
+    WHERE state = 'queued' AND expires_at <= ? ORDER BY expires_at LIMIT ?"""
+_INSERT_EVENT = f"INSERT INTO events VALUES ({marks(10)})"
+_INSERT_RESULT = f"INSERT INTO results VALUES ({marks(5)})"
+_INSERT_ARTIFACT = f"INSERT INTO artifacts VALUES ({marks(9)})"
+_NEXT_NUMBERS = "UPDATE store SET seq = seq + ?, queued = queued + ? RETURNING seq"
+JOIN_LANE = """INSERT INTO lanes VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET queued = queued + excluded.queued"""
 _LEAVE_LANE = "UPDATE lanes SET queued = queued - 1 WHERE model_key = ? AND runner = ?"
 _DROP_EMPTY_LANE = "DELETE FROM lanes WHERE model_key = ? AND runner = ? AND queued = 0"

@@ -13,6 +13,7 @@ from foreman.durations import go_duration
 
 _BYTES = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
+_DAY = 86400.0
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _PLAIN = re.compile(_NUMBER)
 _SIZE = re.compile(rf"({_NUMBER})\s*([kmg]?i?b|)", re.IGNORECASE)
@@ -37,16 +38,22 @@ class Address(NamedTuple):
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from `30s`, `1h30m`, `250ms` or a plain number of seconds; never below zero."""
+    """Seconds from `30s`, `1h30m`, `250ms`, `30d` or a plain number of seconds; never below zero.
+
+    As Go writes durations, and days before all the rest.
+    """
     text = _plain_text(value)
     if _PLAIN.fullmatch(text):
         return float(text)
+    days, _, rest = text.rpartition("d")
     try:
-        seconds = go_duration(text)
+        seconds = go_duration(rest) if rest or not days else 0.0
+        if days:
+            seconds += float(days) * _DAY if _PLAIN.fullmatch(days) else math.nan
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError("write a duration like 30s, 5m, 1h30m or 250ms; a plain number is seconds")
+        raise ValueError("write a duration like 30s, 5m, 1h30m or 30d; a plain number is seconds")
     return seconds
 
 
@@ -54,7 +61,7 @@ def format_duration(seconds: float) -> str:
     """The shortest text that `parse_duration` reads back as the same whole milliseconds."""
     rest = round(seconds * 1000)
     text = ""
-    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, size)
         text += f"{count}{unit}" if count else ""
     return text or "0s"

@@ -17,6 +17,9 @@ class Kind(StrEnum):
     METADATA = "metadata"  # proxied at once, never queued
     ADMIN = "admin"  # 403 unless FOREMAN_ALLOW_ADMIN; streamed both ways
     OWN = "own"  # foreman's own API
+    SUBMIT = "submit"  # of it, what is asked too often for a framework
+    EVENTS = "events"  # of it, the event log: NDJSON, or a websocket
+    RESULT = "result"  # of it, what jobs left behind, streamed
 
 
 class Dialect(StrEnum):
@@ -78,8 +81,22 @@ ROUTES: tuple[Route, ...] = (
     Route(_GET, "/readyz", Kind.OWN, Dialect.OWN),
     Route(_GET, "/metrics", Kind.OWN, Dialect.OWN),
     Route(("GET",), "/queue", Kind.OWN, Dialect.OWN),
+    Route(("GET",), "/openapi.json", Kind.OWN, Dialect.OWN),
+    Route(_POST, "/jobs", Kind.SUBMIT, Dialect.OWN),
+    Route(_POST, "/jobs/bulk", Kind.SUBMIT, Dialect.OWN),
     Route(("GET",), "/jobs", Kind.OWN, Dialect.OWN),
-    Route(("GET",), "/jobs/{id}", Kind.OWN, Dialect.OWN),
+    Route(("GET", "DELETE"), "/jobs/{id}", Kind.OWN, Dialect.OWN),
+    Route(("GET",), "/jobs/{id}/wait", Kind.OWN, Dialect.OWN),
+    Route(("GET",), "/jobs/{id}/artifacts", Kind.OWN, Dialect.OWN),
+    Route(_GET, "/jobs/{id}/artifacts/{name}", Kind.RESULT, Dialect.OWN),
+    Route(("GET",), "/jobs/{id}/output", Kind.RESULT, Dialect.OWN),
+    Route(("GET",), "/jobs/{id}/events", Kind.EVENTS, Dialect.OWN),
+    Route(("GET",), "/events", Kind.EVENTS, Dialect.OWN),
+    Route(("GET",), "/webhooks/deliveries", Kind.OWN, Dialect.OWN),
+    Route(_POST, "/webhooks/deliveries/replay", Kind.OWN, Dialect.OWN),
+    Route(("GET",), "/webhooks/endpoints", Kind.OWN, Dialect.OWN),
+    Route(_POST, "/webhooks/endpoints/enable", Kind.OWN, Dialect.OWN),
+    Route(_POST, "/webhooks/test", Kind.OWN, Dialect.OWN),
 )
 
 

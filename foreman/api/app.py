@@ -7,12 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from posixpath import normpath
 
-from foreman.api import inference, passthrough
-from foreman.api.exchange import ASGIApp, ClientGone, Exchange, Receive, Scope, Send
+from foreman.api import inference, passthrough, submissions
+from foreman.api.event_stream import EventStreams
+from foreman.api.exchange import OWNER, ASGIApp, ClientGone, Exchange, Receive, Scope, Send
 from foreman.api.gate import PREFLIGHT, Gate
 from foreman.api.inference import Embedding, Waits
 from foreman.api.ports import Ports
 from foreman.api.replies import TEXT, refuse
+from foreman.api.results import Results
+from foreman.api.submissions import Intake
+from foreman.api.websocket import Handshake
 from foreman.wire import Kind, Route, routes_at
 
 
@@ -23,23 +27,32 @@ class Door:
     gate: Gate
     waits: Waits
     embedding: Embedding
+    intake: Intake
     allow_admin: bool
+    max_subscribers: int
 
 
 def build(ports: Ports, door: Door, own: ASGIApp, counted: Callable[[str, int], None]) -> ASGIApp:
     """The ASGI app. `own` answers foreman's own routes; `counted(route, status)` hears of each."""
+    events = EventStreams(ports.desk, door.max_subscribers)
+    results = Results(ports.desk)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await own(scope, receive, send)  # websockets are foreman's own
-            return
-        exchange = Exchange(scope, receive, send)
+        asked = Handshake if scope["type"] == "websocket" else Exchange
+        exchange = asked(scope, receive, send)
         try:
             route = await _enter(exchange, door)
             if route is None:
                 pass
+            elif route.kind is Kind.EVENTS:
+                await events.handle(exchange, door.gate.owner(exchange.client))
+            elif isinstance(exchange, Handshake):
+                await refuse(exchange, route.dialect, 400, "there is no websocket here")
+            elif route.kind is Kind.RESULT:
+                await results.handle(exchange, door.gate.owner(exchange.client))
             elif route.kind is Kind.OWN:
-                await own(scope, receive, exchange.send)
+                named = scope | {OWNER: door.gate.owner(exchange.client)}
+                await own(named, receive, exchange.send)
             else:
                 await _answer(exchange, route, ports, door)
             counted(route.path if route else "", exchange.status)
@@ -57,8 +70,11 @@ async def _answer(exchange: Exchange, route: Route, ports: Ports, door: Door) ->
             await passthrough.metadata(exchange, route, ports, door.waits.metadata, door.waits.body)
         case Kind.ADMIN:
             await passthrough.admin(exchange, route, ports, door.allow_admin, door.waits.body)
-        case Kind.OWN:
-            raise AssertionError("own routes are not answered here")
+        case Kind.SUBMIT:
+            submit = submissions.bulk if route.path == "/jobs/bulk" else submissions.single
+            await submit(exchange, ports, door.waits, door.intake)
+        case Kind.OWN | Kind.EVENTS | Kind.RESULT:
+            raise AssertionError("these are not answered here")
 
 
 async def _enter(exchange: Exchange, door: Door) -> Route | None:
@@ -91,9 +107,11 @@ async def _route(exchange: Exchange, gate: Gate) -> Route | None:
         await exchange.reply(405, [TEXT, (b"allow", allowed.encode())], b"405 method not allowed")
         return None
     authorization, key = exchange.header(b"authorization"), exchange.header(b"x-api-key")
-    if gate.client(exchange.path, authorization, key) is None:
+    client = gate.client(exchange.path, authorization, key)
+    if client is None:
         await refuse(exchange, route.dialect, 401, "a token is needed: Authorization: Bearer ...")
         return None
+    exchange.client = client
     return route
 
 

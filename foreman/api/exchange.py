@@ -17,6 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+OWNER = "foreman.owner"  # in the scope of own routes: whose jobs may be seen
 PATH_MARKS = "/:@!$&'()*+,;="  # stand for themselves in a path; `small:latest` stays readable
 STREAMS = (b"application/x-ndjson", b"text/event-stream")
 SLOWEST = 16384  # bytes a second; what a client must send on average after its first seconds
@@ -49,6 +50,7 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.headers: tuple[Header, ...] = tuple(scope["headers"])
         self.extra: list[Header] = []
+        self.client = ""  # the name of its token, once that was checked
         self.status = 0  # as sent; 0 while nothing is committed
         self._streams = False  # the head that went out promised lines or events
         self._midway = False  # and one of them has begun

@@ -86,6 +86,10 @@ class Gate:
             return None
         return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), EXPOSED]
 
+    def owner(self, client: str) -> str | None:
+        """Whose jobs this client may see: its own; None = everyone's, where no tokens are set."""
+        return client if self.tokens else None
+
     def client(self, path: str, authorization: bytes, api_key: bytes) -> str | None:
         """The name of the client whose token this is ("" where none is needed); None = refused."""
         if not self.tokens or path in OPEN_PATHS:

@@ -54,7 +54,7 @@ async def handle(
     try:
         body = await exchange.body(waits.max_body, waits.body)
         admitted = admit(route, exchange.headers, body)
-        await _check_installed(route, admitted, ports.desk)
+        await check_installed(route, admitted, ports.desk)
         bypass = route.kind is Kind.EMBEDDING and _bypasses(admitted, embedding)
     except Refused as refused:
         await refuse(exchange, route.dialect, refused.status, refused.text)
@@ -71,7 +71,7 @@ async def handle(
     request = Request(exchange.method.encode(), exchange.target, exchange.headers, body)
     if admitted.unload:
         await unload(exchange, route, ports, request, admitted, waits.metadata)
-    elif _is_cloud(admitted, ports.desk):
+    elif is_cloud(admitted, ports.desk):
         await relay_unqueued(exchange, route, ports.target, request, inf)
     elif bypass:
         async with ports.desk.embed(request) as parts:
@@ -88,7 +88,7 @@ async def handle(
             await relay.run(queued.parts)
 
 
-async def _check_installed(route: Route, admitted: Admitted, desk: Desk) -> None:
+async def check_installed(route: Route, admitted: Admitted, desk: Desk) -> None:
     """Raise Refused for a model the target does not have, after one more (shared) look at it.
 
     While the target has never been seen nobody can tell: then the call waits like any other.
@@ -100,7 +100,7 @@ async def _check_installed(route: Route, admitted: Admitted, desk: Desk) -> None
         raise unknown_model(route, admitted.model)
 
 
-def _is_cloud(admitted: Admitted, desk: Desk) -> bool:
+def is_cloud(admitted: Admitted, desk: Desk) -> bool:
     """It runs elsewhere, by its name or as an installed stub: it never takes the slot."""
     entry = desk.inventory().find(admitted.key)
     return admitted.cloud or (entry is not None and entry.remote)

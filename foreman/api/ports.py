@@ -1,15 +1,21 @@
 """What the HTTP surface stands on. `actors.ingress` provides it; nothing here knows an actor."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from foreman.admission import Admitted
+from foreman.artifacts import ArtifactFiles
+from foreman.delivery import Tested
+from foreman.errors import StoreError
+from foreman.event_tail import EventTail
 from foreman.inventory import Inventory
 from foreman.jobs import JobId
+from foreman.live_output import LiveOutputs
 from foreman.queue_view import QueueView
+from foreman.tables import Accepted, NewJob
 from foreman.target import Target
 from foreman.wire import Request, ResponsePart, Route
 
@@ -25,8 +31,31 @@ class Queued:
     parts: AsyncIterator[ResponsePart]
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A durable job that was taken, and how many durable jobs run before it as things stand."""
+
+    accepted: Accepted
+    position: int
+
+
 class Desk(Protocol):
     """The actors, as the HTTP surface sees them."""
+
+    @property
+    def tail(self) -> EventTail:
+        """The events as they are committed."""
+        ...
+
+    @property
+    def live(self) -> LiveOutputs:
+        """The answer of the running durable job as it grows."""
+        ...
+
+    @property
+    def artifacts(self) -> ArtifactFiles:
+        """The results that are files."""
+        ...
 
     def inventory(self) -> Inventory: ...
 
@@ -49,6 +78,36 @@ class Desk(Protocol):
         ...
 
     async def queue(self) -> QueueView: ...
+
+    def new_id(self) -> JobId:
+        """The id of a job that is to be submitted."""
+        ...
+
+    async def submit(self, job: NewJob) -> Placed:
+        """Take a durable job; when this returns it is on disk. Raises StoreError."""
+        ...
+
+    async def submit_each(self, jobs: Sequence[NewJob]) -> list[Accepted | StoreError]:
+        """Take durable jobs in one commit, each for itself; what was accepted is on disk."""
+        ...
+
+    async def cancel(self, job: JobId) -> None:
+        """End a job that has not ended yet; the running one ends a little later."""
+        ...
+
+    # webhooks
+
+    async def test_webhook(self, url: str) -> Tested:
+        """Send one message to this URL now."""
+        ...
+
+    async def replay(self, ids: Sequence[str]) -> int:
+        """Have these messages sent again; how many that could be said of."""
+        ...
+
+    async def enable_endpoint(self, url: str) -> bool:
+        """Serve a disabled endpoint again. False when there is none."""
+        ...
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Ask the database."""

@@ -5,6 +5,7 @@ from secrets import token_hex
 import msgspec
 
 from foreman.api.exchange import Exchange
+from foreman.api.problems import problem_view
 from foreman.wire import Dialect, Header
 
 JSON: Header = (b"content-type", b"application/json; charset=utf-8")
@@ -25,20 +26,9 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     529: "overloaded_error",
 }
-_TITLES = {
-    400: "Bad request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Request timeout",
-    413: "Content too large",
-    503: "Service unavailable",
-    507: "Insufficient storage",
-}
 
 
-def error_object(dialect: Dialect, status: int, text: str) -> dict[str, object]:
+def error_object(dialect: Dialect, status: int, text: str) -> object:
     """The JSON object that says `text` to a client of this dialect."""
     match dialect:
         case Dialect.OLLAMA:
@@ -52,8 +42,7 @@ def error_object(dialect: Dialect, status: int, text: str) -> dict[str, object]:
             error = {"type": kind, "message": text}
             return {"type": "error", "error": error, "request_id": request_id}
         case Dialect.OWN:
-            title = _TITLES.get(status, "Error")
-            return {"type": "about:blank", "title": title, "status": status, "detail": text}
+            return problem_view(status, text)
 
 
 def error_body(dialect: Dialect, status: int, text: str) -> tuple[Header, bytes]:

@@ -1,7 +1,7 @@
-"""The commands that talk to a running daemon, and `config`.
+"""The commands that talk to a running daemon, and `config`: here they are declared.
 
-Exit status: 0 well, 1 the daemon said no, 2 wrong usage, 3 daemon not reached, 4 wrong settings.
-Each command imports what it needs when it runs: `foreman jobs` starts in a fraction of a second.
+Each imports what it needs when it runs: `foreman jobs` starts in a fraction of a second.
+The exit statuses are in `foreman.cli.exits`.
 """
 
 from typing import Annotated
@@ -9,19 +9,22 @@ from typing import Annotated
 import typer
 
 from foreman import __version__
-from foreman.jobs import JobClass, State
+from foreman.cli import (
+    exits,
+    job_commands,
+    queue_commands,
+    submit_commands,
+    webhook_commands,
+)
+from foreman.cli.options import Json
 
 app = typer.Typer(
     name="foreman",
     help="A durable, queued, observable front for one Ollama server.",
-    epilog="Exit status: 0 well, 1 the daemon said no, 2 wrong usage, 3 the daemon was not "
-    "reached (FOREMAN_URL, FOREMAN_TOKEN), 4 wrong settings.",
+    epilog=exits.sentence(),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they show the values of variables: tokens, prompts
 )
-
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 def _version(wanted: bool) -> None:
@@ -39,7 +42,7 @@ def foreman(
     """Options of every command."""
 
 
-@app.command()
+@app.command(rich_help_panel="The daemon")
 def config(
     key: Annotated[str | None, typer.Argument(help="Show this setting and what it means.")] = None,
     json: Json = False,
@@ -51,27 +54,7 @@ def config(
         config.show(key, as_json=json)
 
 
-@app.command()
-def status(json: Json = False) -> None:
-    """The target, the job that runs, and the queue in the order it will run."""
-    from foreman.cli import connection, status, terminal
-
-    with terminal.exit_status():
-        status.show(connection.read(), as_json=json)
-
-
-@app.command()
-def jobs(
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    job_class: Annotated[JobClass | None, typer.Option("--class", help="Only this class.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
-    before: Annotated[str | None, typer.Option(help="Only jobs older than this id.")] = None,
-    json: Json = False,
-) -> None:
-    """Recent jobs, newest first."""
-    from foreman.cli import connection, jobs, terminal
-
-    asked = {"state": state, "class": job_class, "model": model, "limit": limit, "before": before}
-    with terminal.exit_status():
-        jobs.show(connection.read(), {k: str(v) for k, v in asked.items() if v}, as_json=json)
+app.add_typer(submit_commands.app)
+app.add_typer(job_commands.app)
+app.add_typer(queue_commands.app)
+app.add_typer(webhook_commands.app, name="webhooks", rich_help_panel="Jobs")

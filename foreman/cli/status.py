@@ -5,9 +5,9 @@ import time
 import msgspec
 import typer
 
-from foreman import names
 from foreman.cli.connection import Daemon, decode
 from foreman.cli.terminal import Cell, Table, duration, render
+from foreman.cli.views import as_written
 from foreman.queue_view import QueueView
 
 
@@ -37,17 +37,18 @@ def show(daemon: Daemon, *, as_json: bool) -> None:
         typer.echo(document)
         return
     view = decode(queue, QueueView)
-    tables = [_summary(daemon, decode(health, Health), view), _lanes(view), _calls(view)]
+    tables = [summary(daemon, decode(health, Health), view), lanes(view), _calls(view)]
     render(*(table for table in tables if table.rows))
 
 
-def _summary(daemon: Daemon, health: Health, view: QueueView) -> Table:
+def summary(daemon: Daemon, health: Health, view: QueueView) -> Table:
+    """The facts in a line each."""
     jobs = sum(lane.jobs for lane in view.lanes)
     facts: list[tuple[str, Cell | str]] = [
         ("foreman", f"{health.version} at {daemon.url}"),
         ("target", _target(health.target)),
-        ("loaded", _model(view.resident) if view.resident else "nothing, as far as is known"),
-        ("running", _running(view)),
+        ("loaded", as_written(view.resident) if view.resident else "nothing, as far as is known"),
+        ("running", running_text(view)),
         ("waiting", f"{jobs} jobs, {len(view.calls)} of them clients' calls"),
         ("loads", f"{view.loads} (first come, first served: {view.fcfs_loads})"),
     ]
@@ -64,20 +65,22 @@ def _target(target: Target) -> Cell:
     return Cell(f"away: {target.reason}; {known}", "bold red")
 
 
-def _running(view: QueueView) -> Cell:
+def running_text(view: QueueView) -> Cell:
+    """The one job that has the slot, or why nobody does."""
     if view.running is None:
         why = ": the target is away, jobs wait for it" if view.target_away else ""
         return Cell("nothing" + why)
     job = view.running
-    text = f"{job.id}  {_model(job.fingerprint)}  {job.job_class}, {job.state}"
+    text = f"{job.id}  {as_written(job.fingerprint)}  {job.job_class}, {job.state}"
     return Cell(f"{text} for {duration(job.seconds)}", "yellow")
 
 
-def _lanes(view: QueueView) -> Table:
+def lanes(view: QueueView) -> Table:
+    """The lanes in the order of their turns."""
     rows = [
         (
             str(place),
-            _model(lane.fingerprint),
+            as_written(lane.fingerprint),
             lane.job_class,
             str(lane.jobs),
             duration(lane.oldest_seconds),
@@ -92,12 +95,3 @@ def _calls(view: QueueView) -> Table:
         (str(call.position), call.model, duration(call.seconds), call.id) for call in view.calls
     ]
     return Table(("PLACE", "MODEL", "WAITED", "CLIENT'S JOB"), rows)
-
-
-def _model(fingerprint: str) -> str:
-    """A fingerprint with the model's name as people write it."""
-    key, _, runner = fingerprint.partition(" ")
-    try:
-        return f"{names.display(key)} {runner}".strip()
-    except names.InvalidName:
-        return fingerprint

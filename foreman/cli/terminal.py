@@ -4,20 +4,20 @@ import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from foreman.cli.connection import Unreachable
-from foreman.errors import ConfigError, ForemanError
+from foreman.cli.exits import Exit, status_of
+from foreman.errors import ForemanError
 
-UNREACHABLE = 3
-MISCONFIGURED = 4
-FAILED = 1
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 NARROWEST = 20  # columns for what stands last in a row, on a terminal too narrow for the rest
 
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160)), "�")
+_CONTROL_IN_PROSE = {code: mark for code, mark in _CONTROL.items() if chr(code) not in "\n\t"}
 
 
 class Cell(NamedTuple):
@@ -36,13 +36,29 @@ class Table:
 
 
 @contextmanager
-def exit_status() -> Generator[None]:
-    """Turn our errors into a line on standard error and the documented exit status."""
+def exit_status(interrupted: str = "interrupted") -> Generator[None]:
+    """Turn our errors into a line on standard error and the documented exit status.
+
+    `interrupted` is what Ctrl-C says: what goes on without us, and how to come back to it.
+    """
     try:
         yield
     except ForemanError as error:
-        typer.echo(f"foreman: {error}", err=True)
-        raise typer.Exit(_status(error)) from None
+        say(f"foreman: {error}")
+        raise typer.Exit(status_of(error)) from None
+    except KeyboardInterrupt:
+        say(f"\nforeman: {interrupted}")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def say(text: str) -> None:
+    """A message for people: standard error, so that the output stays clean."""
+    typer.echo(prose(text), err=True)
+
+
+def prose(text: str) -> str:
+    """Lines of text without what would steer a terminal: models and clients choose what it says."""
+    return text.translate(_CONTROL_IN_PROSE)
 
 
 def render(*tables: Table) -> None:
@@ -66,12 +82,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
-def _status(error: ForemanError) -> int:
-    if isinstance(error, Unreachable):
-        return UNREACHABLE
-    return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
-
-
 def _cell(content: Cell | str) -> Cell:
     """Control characters must not reach a terminal: clients choose model names and labels."""
     cell = content if isinstance(content, Cell) else Cell(content)
@@ -93,24 +103,30 @@ def _lines(table: Table) -> list[tuple[str, ...]]:
     return headings + [tuple(_cell(each).text or "-" for each in row) for row in table.rows]
 
 
-def _render_rich(tables: Sequence[Table]) -> None:
-    from rich.console import Console
+def grid(table: Table) -> "RichTable":
+    """The same for rich: ids stay whole, what stands last is folded."""
     from rich.table import Table as RichTable
     from rich.text import Text
+
+    *fixed, last = table.headings or ("",) * len(table.rows[0])
+    rich = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    rich.show_header = bool(table.headings)
+    for heading, width in zip(fixed, _widths(table), strict=False):
+        rich.add_column(heading, no_wrap=True, min_width=width)  # an id in two lines is no use
+    rich.add_column(last, overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(Text(text, style=style) for text, style in map(_cell, row)))
+    return rich
+
+
+def _render_rich(tables: Sequence[Table]) -> None:
+    from rich.console import Console
 
     console = Console(highlight=False)
     terminal_width = console.width
     for number, table in enumerate(tables):
-        *fixed, last = table.headings or ("",) * len(table.rows[0])
-        grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        grid.show_header = bool(table.headings)
-        for heading, width in zip(fixed, _widths(table), strict=False):
-            grid.add_column(heading, no_wrap=True, min_width=width)  # an id in two lines is no use
-        grid.add_column(last, overflow="fold")
-        for row in table.rows:
-            grid.add_row(*(Text(text, style=style) for text, style in map(_cell, row)))
         if number:
             console.print()
-        needed = sum(_widths(table)[:-1]) + 2 * len(fixed) + NARROWEST
-        console.width = max(terminal_width, needed)
-        console.print(grid)
+        widths = _widths(table)
+        console.width = max(terminal_width, sum(widths[:-1]) + 2 * (len(widths) - 1) + NARROWEST)
+        console.print(grid(table))

@@ -4,19 +4,33 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from actors.desk import Channels, Desk
 from actors.exchange import Message
-from actors.ingress import Channels, Desk, while_connected
+from actors.ingress import while_connected
 from actors.mailbox import respond
-from actors.messages import Call, EmbedCall, Gone, PollerMessage, WorkerMessage
+from actors.messages import (
+    Call,
+    EmbedCall,
+    Gone,
+    PollerMessage,
+    TestWebhook,
+    Wake,
+    WorkerMessage,
+    Write,
+)
 from foreman.admission import admit
+from foreman.artifacts import ArtifactFiles
 from foreman.database import open_writer
+from foreman.event_tail import EventTail
 from foreman.executor import inline
 from foreman.inventory import Inventory
+from foreman.live_output import LiveOutputs
 from foreman.reader import Reader
 from foreman.wire import Request, ResponseEnd, ResponseFailed, ResponsePart, route_for
 
@@ -61,8 +75,13 @@ async def counter(folder: Path) -> AsyncGenerator[Counter]:
     to_embed, embed = trio.open_memory_channel[EmbedCall](8)
     with open_writer(folder, now=1, ballast=4096) as database, to_worker, to_poller, to_embed:
         with Reader(database.directory.database, inline) as reader, worker, poller, embed:
-            channels = Channels(to_worker, to_poller, to_embed)
-            yield Counter(Desk(channels, reader, Inventory), worker, embed)
+            to_store, _ = trio.open_memory_channel[Write[Any]](0)
+            wakes, _ = trio.open_memory_channel[Wake](0)
+            to_webhooks, _ = trio.open_memory_channel[TestWebhook](0)
+            channels = Channels(to_store, to_worker, wakes, to_poller, to_embed, to_webhooks)
+            files = ArtifactFiles(folder / "artifacts")
+            desk = Desk(channels, reader, Inventory, EventTail(), LiveOutputs(), files, 10)
+            yield Counter(desk, worker, embed)
 
 
 async def test_a_call_that_was_answered_to_its_end_says_no_goodbye(

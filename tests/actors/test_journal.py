@@ -44,6 +44,7 @@ async def storing(folder: Path) -> AsyncGenerator[tuple[StoreInbox, Database]]:
             database,
             lambda events: None,
             lambda size, seconds: None,
+            post=lambda: None,
             execute=inline,
             now=lambda: 1,
             keep_free=0,

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.connection import ClientStream
 from actors.exchange import Message, Receive, Send
 from actors.listener import LOOPBACK, EdgeLimits, open_listener, origin_of
 from tests.edge.serving import Edge, echo, read_head, read_to_end, respond, running
@@ -80,15 +81,15 @@ async def test_an_answer_carries_a_date_and_does_not_name_the_server() -> None:
 
 async def test_a_small_answer_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     writes: list[bytes] = []
-    send_all = trio.SocketStream.send_all
+    send = ClientStream.send_nowait
 
-    async def counted(stream: trio.SocketStream, data: bytes) -> None:
-        writes.append(bytes(data))
-        await send_all(stream, data)
+    def counted(stream: ClientStream, data: bytes) -> int:
+        writes.append(data)
+        return send(stream, data)
 
     async with running(echo) as edge, await edge.connect() as stream:
         await stream.send_all(GET)
-        monkeypatch.setattr(trio.SocketStream, "send_all", counted)
+        monkeypatch.setattr(ClientStream, "send_nowait", counted)
         await read_head(stream)
     assert len(writes) == 1
 

@@ -63,6 +63,7 @@ def runner(
             database,
             lambda events: seen.publish(events),  # noqa: PLW0108  a test replaces it meanwhile
             seen.observe,
+            post=lambda: None,
             execute=execute,
             now=lambda: NOW,
             keep_free=keep_free,

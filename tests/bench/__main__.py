@@ -11,12 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from tests.bench import footprint, headline, relay
+from tests.bench import footprint, headline, jobs, listing, relay, subscribers, webhooks
 from tests.bench.effort import FULL, QUICK, Bench
 from tests.bench.figures import Figure, show, write
 from tests.bench.processes import ROOT, cores
 
-PARTS = {"relay": relay.measure, "footprint": footprint.measure, "headline": headline.measure}
+PARTS = {
+    "relay": relay.measure,
+    "footprint": footprint.measure,
+    "headline": headline.measure,
+    "jobs": jobs.measure,
+    "subscribers": subscribers.measure,
+    "webhooks": webhooks.measure,
+    "listing": listing.measure,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,6 +21,17 @@ class Effort:
     starts: int
     stored_jobs: int
     trace_calls: int
+    submits: int
+    submit_rounds: int
+    submit_seconds: float
+    bulk_jobs: int
+    lone_jobs: int  # submitted to a daemon at rest
+    subscribers: int
+    listeners: int  # of them, while events are sent
+    events: int
+    deliveries: int  # a round
+    finished_jobs: int
+    pages: int  # of each listing
     time_scale: float  # of the trace: how much faster than its loads of 5 s and calls of 1 s
 
 
@@ -36,6 +47,17 @@ FULL = Effort(
     starts=7,
     stored_jobs=1_000_000,
     trace_calls=200,
+    submits=1_500,
+    submit_rounds=5,
+    submit_seconds=1.5,
+    bulk_jobs=20_000,
+    lone_jobs=150,
+    subscribers=5_000,
+    listeners=1_000,
+    events=20,
+    deliveries=600,
+    finished_jobs=1_000_000,
+    pages=20,
     time_scale=1 / 15,
 )
 QUICK = Effort(
@@ -50,6 +72,17 @@ QUICK = Effort(
     starts=1,
     stored_jobs=2_000,
     trace_calls=8,
+    submits=20,
+    submit_rounds=1,
+    submit_seconds=0.2,
+    bulk_jobs=300,
+    lone_jobs=3,
+    subscribers=20,
+    listeners=10,
+    events=2,
+    deliveries=20,
+    finished_jobs=1_000,
+    pages=2,
     time_scale=1 / 500,
 )
 

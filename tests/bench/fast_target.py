@@ -96,7 +96,7 @@ class Conversation(asyncio.Protocol):
             self.transport.write(LOADED)
         elif b'"held' in body:
             pass
-        elif b'"stream":false' in body:
+        elif b'"stream":false' in body or b'"stream": false' in body:  # litellm writes spaces
             self.transport.write(WHOLE)
         else:
             self.transport.write(STREAM_HEAD + TOKEN)

@@ -55,9 +55,16 @@ class Server:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET. Raises OSError while nobody listens."""
+        return self._ask("GET", path)
+
+    def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and body of a POST."""
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -93,6 +100,15 @@ def fast_target(core: int | None) -> Generator[Server]:
     port = free_port()
     with _running(["tests.bench.fast_target", str(port)], port, core) as server:
         server.wait("/")
+        yield server
+
+
+@contextmanager
+def receiver(core: int | None) -> Generator[Server]:
+    """The receiver of webhooks that is never what limits."""
+    port = free_port()
+    with _running(["tests.bench.receiver", str(port)], port, core) as server:
+        server.wait("/counts")
         yield server
 
 
@@ -158,10 +174,12 @@ def _running(
             log.close()
 
 
-def run_client(scenario: str, core: int | None, **arguments: object) -> Any:
-    """What the client of that name measures, in a process of its own."""
+def run_client(
+    scenario: str, core: int | None, *, program: str = "client", **arguments: object
+) -> Any:
+    """What this scenario of one of the client programs measures, in a process of its own."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.client", scenario],
+        [sys.executable, "-m", f"tests.bench.{program}", scenario],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_plain(),
@@ -170,7 +188,7 @@ def run_client(scenario: str, core: int | None, **arguments: object) -> Any:
         pin(process, core)
         measured, _ = process.communicate(msgspec.json.encode(arguments))
     if process.returncode:
-        raise RuntimeError(f"the client {scenario} failed")
+        raise RuntimeError(f"the scenario {scenario} of {program} failed")
     return msgspec.json.decode(measured)
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120  # seconds; it takes some 20
+PATIENCE = 180  # seconds; it takes some 40
 GOALS = {
     "chat_p50",
     "chat_p99",
@@ -21,6 +21,17 @@ GOALS = {
     "start",
     "claim_long",
     "start_long",
+    "submit_p50",
+    "submit_rate",
+    "bulk_rate",
+    "working_p50",
+    "working_seen_p50",
+    "event_p99",
+    "rss_subscribers",
+    "webhooks_one",
+    "webhooks_several",
+    "webhooks_beside",
+    "listing",
     "trace_loads",
     "trace_bound",
     "trace_gain",

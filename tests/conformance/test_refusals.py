@@ -124,9 +124,7 @@ async def test_c37_all_spellings_of_a_name_share_one_lane_and_are_echoed(
             answer = await assert_same(foreman, "POST", "/api/chat", json=chat(name, stream=False))
             assert answer.json()["model"] == name
         assert len(foreman.oracle.loads) == 1
-        assert {job["fingerprint"] for job in await foreman.jobs()} == {
-            "registry.ollama.ai/library/llama3.2:latest"
-        }
+        assert {job["fingerprint"] for job in await foreman.jobs()} == {"llama3.2:latest"}
 
 
 async def test_c38_a_name_without_a_tag_is_the_latest(daemon: StartDaemon) -> None:

@@ -107,6 +107,7 @@ async def work(path: Path, die: int, seed: int) -> None:
                 database,
                 ignore,
                 lambda operations, seconds: None,
+                post=lambda: None,
                 execute=threaded(1),
                 now=wall_clock,
                 keep_free=0,

@@ -72,3 +72,11 @@ async def test_the_demo_ends_by_itself_without_a_terminal_and_spares_loads() -> 
     assert match
     assert int(match[1]) < int(match[2])
     assert len(re.findall(r"^\[[1-5]\] smollm2", said, re.MULTILINE)) == 5
+    events = re.findall(r"websocket +job \.\.\.(\w{4}) +job\.(\w+)", said)
+    hooks = re.findall(r"webhook +job \.\.\.(\w{4}) +job\.(\w+), signature verified", said)
+    assert sorted(events) == sorted(hooks)
+    for job in {job for job, _ in events}:
+        steps = ["queued", "loading", "working", "done"]
+        assert [state for each, state in events if each == job] == steps
+        assert [state for each, state in hooks if each == job] == steps
+    assert len(events) == 8

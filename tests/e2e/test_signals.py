@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,6 +26,7 @@ from tests.e2e.processes import (
     until,
     upstream,
 )
+from tests.e2e.receiver import SECRET, receiver
 from tests.fakes.daemon import Process, connected, spawned
 
 MODELS = Script(models=(ModelScript(name="small:latest"), ModelScript(name="big:latest")))
@@ -230,3 +232,34 @@ async def test_a_second_daemon_on_the_same_folder_leaves_at_once_and_the_first_g
         assert perf_counter() - began < 5
         async with connected(foreman.url) as client:
             assert (await client.post("/api/chat", json=chat())).status_code == 200
+
+
+async def test_sigterm_ends_an_idle_daemon_at_once(tmp_path: Path) -> None:
+    """Row E79."""
+    async with upstream(MODELS) as target, spawned(tmp_path, target.url) as foreman:
+        code, seconds = await stopped(foreman)
+        assert code == 0
+        assert seconds <= 10
+    assert audit(tmp_path) == []
+
+
+async def test_sigterm_under_a_webhook_ends_it_in_time_and_the_webhook_stays_due(
+    tmp_path: Path,
+) -> None:
+    """Row E79: a receiver that does not answer holds up nobody, and is charged nothing."""
+    settings = {"webhook_secret": SECRET, "webhook_allow": "127.0.0.0/8"}
+    async with upstream(MODELS) as target, receiver() as hook:
+        hook.gate.close()
+        async with spawned(tmp_path, target.url, **settings) as foreman:
+            async with connected(foreman.url) as client:
+                order = {"request": chat(), "webhook": {"url": hook.url}}
+                assert (await client.post("/jobs", json=order)).status_code == 202
+                await hook.gate.holds()
+            code, seconds = await stopped(foreman)
+            assert code == 0
+            assert seconds <= 10
+    with closing(sqlite3.connect(tmp_path / "foreman.db")) as connection:
+        outbox = connection.execute("SELECT id, state, attempts FROM outbox").fetchall()
+    assert outbox == [(hook.messages[0].id, "pending", 0)]
+    assert [row["state"] for row in rows(tmp_path, "batch")] == ["done"]
+    assert audit(tmp_path) == []

@@ -10,7 +10,7 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from trio.testing import lockstep_stream_pair
 
-from actors.connection import Connection, Patience
+from actors.connection import ClientStream, Connection, Patience
 from actors.exchange import ASGIApp
 
 PATIENCE = Patience(head=5, idle=120, write=10)
@@ -46,12 +46,15 @@ class FakeStream:
         self.send_all = stream.send_all
         self.receive_some = stream.receive_some
 
+    def send_nowait(self, _data: bytes) -> int:
+        return 0  # nothing is buffered: the peer has to read it
+
 
 def connection_on(app: ASGIApp, stream: object) -> Connection:
     """A connection that `app` will serve on `stream`, which has what a FakeStream has."""
     config = Config()
     config.errorlog = None
-    return Connection(app, config, WorkerContext(None), PATIENCE, cast(trio.SocketStream, stream))
+    return Connection(app, config, WorkerContext(None), PATIENCE, cast(ClientStream, stream))
 
 
 @asynccontextmanager

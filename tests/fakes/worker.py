@@ -13,15 +13,17 @@ import trio
 
 from actors import store, worker
 from actors.mailbox import ask, nudge, write
-from actors.messages import Call, Describe, Drain, Gone, Reply, Wake, WorkerMessage, Write
+from actors.messages import Call, Cancel, Describe, Drain, Gone, Reply, Wake, WorkerMessage, Write
 from actors.slot import Ports, Rules
 from actors.supervisor import Child, RestartBudget, keep_running
 from foreman import tables
 from foreman.admission import admit
+from foreman.artifacts import ArtifactFiles, Disk
 from foreman.attempt import SilenceLimits
 from foreman.database import open_writer
 from foreman.executor import Executor, inline
 from foreman.jobs import JobClass, JobId, JobIds
+from foreman.live_output import LiveOutputs
 from foreman.metrics import Metrics
 from foreman.queue_view import QueueView
 from foreman.reader import Reader
@@ -64,6 +66,7 @@ class Shop:
     writes: trio.MemorySendChannel[Write[Any]]
     path: Path
     room: int
+    live: LiveOutputs
     ids: JobIds = field(default_factory=JobIds)
 
     async def call(self, model: str = "a", **fields: Any) -> Client:
@@ -85,14 +88,29 @@ class Shop:
         nudge(self.hints, Wake())
         return job
 
-    async def store(self, model: str = "a", priority: int = 0, **fields: Any) -> JobId:
-        """Store a batch job without a word."""
+    async def store(
+        self,
+        model: str = "a",
+        priority: int = 0,
+        expires_at: float | None = None,
+        **fields: Any,
+    ) -> JobId:
+        """Store a batch job without a word; it expires at a time of trio's clock."""
         body = msgspec.json.encode({"model": model, "messages": [1], "stream": False, **fields})
         route = route_for("POST", "/api/chat")
         assert route is not None
         fingerprint = admit(route, (), body).fingerprint
         job = self.ids.new()
-        new = NewJob(job, JobClass.BATCH, "/api/chat", model, fingerprint, body, priority=priority)
+        new = NewJob(
+            job,
+            JobClass.BATCH,
+            "/api/chat",
+            model,
+            fingerprint,
+            body,
+            priority=priority,
+            expires_at=None if expires_at is None else EPOCH + round(expires_at * 1e6),
+        )
         await write(self.writes, partial(tables.submit, job=new))
         return job
 
@@ -100,6 +118,10 @@ class Shop:
         """The client hangs up."""
         client.parts.close()
         await self.inbox.send(Gone(client.job))
+
+    async def cancel(self, job: JobId) -> bool:
+        """Ask the worker to end a job; whether it was its to end."""
+        return await ask(self.inbox, partial(Cancel, job))
 
     async def drain(self) -> None:
         await self.inbox.send(Drain())
@@ -145,6 +167,7 @@ def rules(**changes: Any) -> Rules:
         "max_attempts": 3,
         "max_waiting": 10,
         "max_output": 1 << 20,
+        "inline_result": 1 << 18,
     }
     return Rules(**settings | changes)
 
@@ -157,12 +180,14 @@ async def working(
     room: int = 16,
     restarts: int = 3,
     execute: Executor = inline,
+    disk: Disk | None = None,
     reader: Callable[[Path], Reader] = lambda path: Reader(path, inline),
     **changes: Any,
 ) -> AsyncGenerator[Shop]:
     """Run a worker, supervised, until the block ends; then its inbox is closed and it drains.
 
-    `room` is that of a client's channel, `execute` the store's, `changes` are to the rules.
+    `room` is that of a client's channel, `execute` the store's, `disk` that of the artifacts,
+    `changes` are to the rules.
     """
     writes, written = trio.open_memory_channel[Write[Any]](64)
     inbox, messages = trio.open_memory_channel[WorkerMessage](64)
@@ -175,12 +200,16 @@ async def working(
             database,
             lambda events: None,
             lambda size, seconds: None,
+            post=lambda: None,
             execute=execute,
             now=wall,
             keep_free=0,
         )
         with reader(path) as reading, written, messages, wakes, hints:
-            ports = Ports(writes, reading, target, Metrics(), wall)
+            files = ArtifactFiles(folder / "artifacts", disk)
+            files.sweep(database.connection)
+            live = LiveOutputs()
+            ports = Ports(writes, reading, target, Metrics(), files, live, execute, wall)
             run_worker = partial(worker.run, messages, wakes, ports, rules(**changes))
             async with trio.open_nursery() as outer:
                 budget = RestartBudget(99, 60)
@@ -189,5 +218,5 @@ async def working(
                     child = Child("worker", run_worker)
                     await inner.start(keep_running, child, RestartBudget(restarts, 60), 0.5)
                     with inbox:
-                        yield Shop(inbox, hints, writes, path, room)
+                        yield Shop(inbox, hints, writes, path, room, live)
                 writes.close()

@@ -43,17 +43,43 @@ def wrong(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("5m", 300), ("1h30m", 5400), ("250ms", 0.25), ("7", 7), (7, 7), ("0", 0)],
+    [
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+        ("7", 7),
+        (7, 7),
+        ("0", 0),
+        ("2d", 172_800),
+        ("1d12h", 129_600),
+    ],
 )
 def test_a_duration_has_units_or_counts_seconds(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "-3s", "5 m", "1d", "1e400", "9" * 400 + "s", "nan", True, None, [1]]
+    "text",
+    [
+        "",
+        "s",
+        "-3s",
+        "5 m",
+        "d",
+        "1dd",
+        "12hd",
+        "-1d",
+        "1e400",
+        "9" * 400 + "s",
+        "nan",
+        True,
+        None,
+        [1],
+    ],
 )
 def test_a_wrong_duration_is_told_what_is_right(text: object) -> None:
-    with pytest.raises(ValueError, match="30s, 5m, 1h30m or 250ms"):
+    with pytest.raises(ValueError, match="30s, 5m, 1h30m or 30d"):
         parse_duration(text)
 
 

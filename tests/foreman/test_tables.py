@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreman.errors import QueueFull, StaleJob, StoreError, StoreFull
+from foreman.errors import KeyReused, QueueFull, StaleJob, StoreError, StoreFull
 from foreman.jobs import TRANSITIONS, FailureCode, Fingerprint, JobClass, JobId, Requeue, State
 from foreman.migrations import apply
 from foreman.schema import MIGRATIONS
 from foreman.tables import (
+    Accepted,
     Event,
     Idempotency,
     JobRef,
@@ -33,6 +34,7 @@ from foreman.tables import (
     get_job,
     get_request,
     get_result,
+    jobs_ahead,
     lane_counts,
     lane_heads,
     list_jobs,
@@ -41,6 +43,7 @@ from foreman.tables import (
     requeue,
     start,
     submit,
+    submit_once,
 )
 
 NOW = 1_800_000_000_000_000
@@ -193,12 +196,62 @@ def test_an_interactive_job_has_no_stored_body(tx: Transaction) -> None:
         get_request(tx.connection, ref.id)
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(-1, 1)), min_size=1, max_size=12),
+    st.sampled_from(["", "a", "b"]),
+)
+def test_the_jobs_ahead_are_those_that_would_run_before(
+    jobs: list[tuple[str, int]], resident: str
+) -> None:
+    """Lanes by their oldest job, the resident one first; in a lane by priority, then by age."""
+    tx = Transaction(empty_database(), NOW, 1)
+    for number, (model, priority) in enumerate(jobs):
+        tx.now = NOW + number
+        submit(tx, new(number, model=model, priority=priority))
+    rows = sorted(list_jobs(tx.connection), key=lambda row: row.id)
+    oldest = {row.model_key: row.submitted_at for row in reversed(rows)}
+    order = sorted(
+        rows,
+        key=lambda row: (
+            row.model_key != resident,
+            oldest[row.model_key],
+            -row.priority,
+            row.id,
+        ),
+    )
+
+    def ahead(row: JobRow, counted: int = -1) -> int:
+        is_resident = [each.fingerprint for each in rows if each.model_key == resident].__contains__
+        return jobs_ahead(tx.connection, row, is_resident, counted=counted)
+
+    assert [ahead(row) for row in order] == list(range(len(order)))
+    for row in order:
+        roughly = ahead(row, counted=2)
+        assert roughly >= ahead(row)
+        in_lane = [each for each in order if each.model_key == row.model_key]
+        near = min(in_lane.index(row), len(in_lane) - 1 - in_lane.index(row)) < 2
+        assert roughly == ahead(row) or not near
+
+
 def test_one_idempotency_key_is_one_job(tx: Transaction) -> None:
-    alice, bob = Idempotency("alice", "k", b"hash"), Idempotency("bob", "k", b"hash")
-    submit(tx, replace(new(1), idempotency=alice))
-    submit(tx, replace(new(2), idempotency=bob))
-    with pytest.raises(sqlite3.IntegrityError):
-        submit(tx, replace(new(3), idempotency=alice))
+    once = Idempotency("k", b"hash")
+    first = submit_once(tx, replace(new(1), owner="alice", idempotency=once))
+    other = submit_once(tx, replace(new(2), owner="bob", idempotency=once))
+    again = submit_once(tx, replace(new(3), owner="alice", idempotency=once))
+    assert (first.anew, other.anew, again.anew) == (True, True, False)
+    assert again.row == first.row
+
+
+def test_an_idempotency_key_with_another_body_is_refused(tx: Transaction) -> None:
+    submit_once(tx, replace(new(1), idempotency=Idempotency("k", b"hash")))
+    with pytest.raises(KeyReused):
+        submit_once(tx, replace(new(2), idempotency=Idempotency("k", b"other")))
+
+
+def test_a_key_finds_its_job_also_when_the_queue_is_full(tx: Transaction) -> None:
+    keyed = replace(new(1), idempotency=Idempotency("k", b"hash"))
+    first = submit_once(tx, keyed, 1)
+    assert submit_once(tx, replace(keyed, id=new(2).id), 1) == Accepted(first.row, anew=False)
 
 
 def test_the_published_event_is_flat_and_in_utc(tx: Transaction) -> None:

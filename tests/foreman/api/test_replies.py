@@ -21,7 +21,7 @@ OLLAMA, OPENAI, ANTHROPIC, OWN = (
     ("dialect", "status", "said"),
     [
         (OLLAMA, 404, {"error": "no"}),
-        (OWN, 404, {"type": "about:blank", "title": "Not found", "status": 404, "detail": "no"}),
+        (OWN, 404, {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "no"}),
         (ANTHROPIC, 404, {"type": "error", "error": {"type": "not_found_error", "message": "no"}}),
         (ANTHROPIC, 503, {"type": "error", "error": {"type": "overloaded_error", "message": "no"}}),
         (

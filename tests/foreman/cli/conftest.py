@@ -1,8 +1,8 @@
-import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from foreman.cli.app import app
-
-
-@dataclass
-class FakeDaemon:
-    """Answers with what a test puts into `answers`, and remembers what it was asked."""
-
-    url: str = ""
-    answers: dict[str, tuple[int, bytes]] = field(default_factory=dict[str, tuple[int, bytes]])
-    asked: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
-
-    def says(self, path: str, document: Any, status: int = 200) -> None:
-        self.answers[path] = (status, json.dumps(document).encode())
+from tests.foreman.cli.scripted import Asked, FakeDaemon, Reply
 
 
 @dataclass
@@ -35,14 +24,17 @@ class Ran:
 class Command:
     """Runs `foreman` with these arguments, as a pipe would see it."""
 
-    def __call__(self, *arguments: str) -> Ran:
-        result = CliRunner().invoke(app, list(arguments), prog_name="foreman")
+    def __call__(self, *arguments: str, stdin: str = "") -> Ran:
+        result = CliRunner().invoke(app, list(arguments), prog_name="foreman", input=stdin)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
         return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(name="foreman")
 def _foreman(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("foreman.cli.outage.FIRST_PAUSE", 0.0)  # seconds between attempts
     for key in [key for key in os.environ if key.upper().startswith("FOREMAN_")]:
         monkeypatch.delenv(key)
     return Command()
@@ -53,13 +45,32 @@ def _daemon(foreman: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeD
     fake = FakeDaemon()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"] or 0))
             fake.asked.append((self.path, self.headers["authorization"]))
-            status, body = fake.answers[self.path.partition("?")[0]]
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            fake.requests.append(Asked(self.command, self.path, headers, body))
+            with suppress(ConnectionError):  # a command may have heard enough
+                self.answer(fake.next_reply(self.command, self.path))
+
+        do_POST = do_DELETE = do_GET  # noqa: N815  the server looks for these names
+
+        def answer(self, reply: Reply) -> None:
+            if reply.after:
+                reply.after.wait()
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            self.wfile.write(body)
+            for piece in reply.pieces:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if reply.cut:
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -2,20 +2,24 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import foreman.cli
 from foreman import __version__
+from foreman.cli.exits import MEANINGS, Exit
 
 
 def test_the_version_is_shown(foreman: Any) -> None:
     assert foreman("--version").out == f"foreman {__version__}\n"
 
 
-def test_the_help_documents_the_exit_statuses(foreman: Any) -> None:
+def test_the_help_documents_every_exit_status(foreman: Any) -> None:
+    assert MEANINGS.keys() == set(Exit)
     text = " ".join(foreman("--help").out.split())
-    assert "Exit status: 0 well, 1 the daemon said no, 2 wrong usage, 3 the daemon was not" in text
+    assert all(f"{status:d} {meaning}" in text for status, meaning in MEANINGS.items())
 
 
 def test_listing_jobs_imports_no_server(daemon: Any) -> None:
@@ -29,6 +33,18 @@ def test_listing_jobs_imports_no_server(daemon: Any) -> None:
     )
     loaded = {name.partition(".")[0] for name in ran.stdout.split()}
     assert not loaded & {"quart", "hypercorn", "trio", "httpcore", "structlog", "rich", "actors"}
+
+
+def test_no_command_but_config_and_demo_loads_a_servers_library() -> None:
+    folder = Path(foreman.cli.__file__).parent
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "config", "demo_view"}
+    program = "".join(f"import foreman.cli.{name}\n" for name in sorted(names))
+    program += "import sys; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    slow = {"quart", "hypercorn", "trio", "httpx", "httpcore", "pydantic", "rich", "structlog"}
+    assert not slow.intersection(ran.stdout.split())
 
 
 @pytest.mark.parametrize("columns", [60, 200])

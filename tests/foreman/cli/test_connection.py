@@ -1,4 +1,5 @@
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,24 @@ def test_an_error_page_of_another_server_is_named_as_such(foreman: Any, daemon: 
     ran = foreman("jobs")
     assert ran.status == 1
     assert "answered 404; is that foreman?" in ran.err
+
+
+@pytest.mark.parametrize("command", ["jobs", "watch", "wait X"])
+def test_what_does_not_speak_http_is_exit_status_3_and_not_waited_for(
+    foreman: Any, monkeypatch: Any, command: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("FOREMAN_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        ran = foreman(*command.split())
+        thread.join()
+    assert ran.status == 3
+    assert "does not speak HTTP: SSH-2.0" in ran.err

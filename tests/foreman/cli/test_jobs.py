@@ -1,32 +1,10 @@
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-
-def job(identifier: str = "01JD0A000000000000000000AA", **fields: Any) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "state": "queued",
-        "class": "batch",
-        "endpoint": "/api/chat",
-        "model": "qwen3:8b",
-        "attempt": 0,
-        "priority": 0,
-        "created_at": ago(183_000),
-        "started_at": None,
-        "finished_at": None,
-        "tokens_in": None,
-        "tokens_out": None,
-        "error": None,
-        "labels": {},
-        **fields,
-    }
-
-
-def ago(seconds: float) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+from tests.foreman.cli.scripted import Reply
+from tests.foreman.cli.scripted_jobs import ago, job
 
 
 def shown(foreman: Any, daemon: Any, *jobs: dict[str, Any]) -> list[list[str]]:
@@ -74,14 +52,24 @@ def test_the_filters_are_the_daemons(foreman: Any, daemon: Any) -> None:
         "5",
         "--before",
         "01J",
+        "--label",
+        "batch=a:b",
     ]
     assert foreman("jobs", *options).status == 0
-    asked = "/jobs?state=failed&class=batch&model=a%2Fb%3Ac&limit=5&before=01J"
+    asked = "/jobs?state=failed&class=batch&model=a%2Fb%3Ac&label=batch%3Aa%3Ab&limit=5&before=01J"
     assert daemon.asked == [(asked, None)]
 
 
 @pytest.mark.parametrize(
-    "options", [["--state", "lost"], ["--class", "x"], ["--limit", "0"], ["--what"], ["extra"]]
+    "options",
+    [
+        ["--state", "lost"],
+        ["--class", "x"],
+        ["--limit", "0"],
+        ["--what"],
+        ["extra"],
+        ["--label", "x"],
+    ],
 )
 def test_wrong_usage_is_exit_status_2_and_asks_nobody(
     foreman: Any, daemon: Any, options: list[str]
@@ -103,3 +91,50 @@ def test_no_jobs_and_more_jobs_are_said_beside_the_output(foreman: Any, daemon: 
     assert (ran.out, ran.err) == ("", "no jobs\n")
     daemon.says("/jobs", {"jobs": [job()], "next": "01JD"})
     assert foreman("jobs").err == "older: foreman jobs --before 01JD\n"
+
+
+def pages(daemon: Any, *pages: list[str]) -> None:
+    """GET /jobs answers with these ids, page after page."""
+    for number, ids in enumerate(pages, start=1):
+        following = ids[-1] if number < len(pages) else None
+        document = {"jobs": [job(each) for each in ids], "next": following}
+        daemon.replies("GET /jobs", Reply((json.dumps(document).encode(),)))
+
+
+def test_all_follows_every_page(foreman: Any, daemon: Any) -> None:
+    pages(daemon, ["D", "C"], ["B", "A"])
+    ran = foreman("jobs", "--all", "--state", "queued")
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["ID", "D", "C", "B", "A"]
+    assert [path for path, _ in daemon.asked] == [
+        "/jobs?state=queued&limit=500",
+        "/jobs?state=queued&limit=500&before=C",
+    ]
+
+
+def test_all_of_a_long_list_has_one_heading(foreman: Any, daemon: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("foreman.cli.jobs.SCREENFUL", 1)
+    pages(daemon, ["B", "A"])
+    assert [line.split()[0] for line in foreman("jobs", "--all").out.splitlines()] == [
+        "ID",
+        "B",
+        "A",
+    ]
+
+
+def test_all_as_json_is_a_job_a_line(foreman: Any, daemon: Any) -> None:
+    pages(daemon, ["B"], ["A"])
+    ran = foreman("jobs", "--all", "--json")
+    assert [json.loads(line)["id"] for line in ran.out.splitlines()] == ["B", "A"]
+
+
+def test_the_ids_alone_are_for_other_commands(foreman: Any, daemon: Any) -> None:
+    pages(daemon, ["B"], ["A"])
+    assert foreman("jobs", "--ids", "--all").out == "B\nA\n"
+    pages(daemon, ["B"], ["A"])
+    assert foreman("jobs", "--ids").out == "B\n"
+
+
+def test_no_jobs_at_all_is_said_beside_the_output(foreman: Any, daemon: Any) -> None:
+    pages(daemon, [])
+    ran = foreman("jobs", "--all")
+    assert (ran.out, ran.err) == ("", "no jobs\n")
