@@ -36,7 +36,7 @@ from foreman.queue_view import RunningJob, shown
 from foreman.reader import Reader
 from foreman.residency import Residency
 from foreman.rows import Artifact, Microseconds, Result
-from foreman.scheduling import Limits
+from foreman.scheduling import Limits, Rule
 from foreman.target import Target
 from foreman.wire import ResponseFailed, ResponsePart
 
@@ -98,6 +98,7 @@ class Occupant:
     task: Task
     since: float
     scope: trio.CancelScope
+    rule: Rule  # by which it was chosen
     load_s: float = 0.0
     over: bool = False  # nothing of it is left but to write down its end
     evicted: str = ""  # why it was thrown out
@@ -117,6 +118,7 @@ class Occupant:
             task.job_class,
             task.journal.state,
             now - self.since,
+            self.rule,
         )
 
 

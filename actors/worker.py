@@ -258,7 +258,7 @@ async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
     )
     if task is None:
         return
-    occupant = state.running = Occupant(task, trio.current_time(), trio.CancelScope())
+    occupant = state.running = Occupant(task, trio.current_time(), trio.CancelScope(), run.rule)
     if waiting is not None:
         ports.metrics.waited(task.job_class, occupant.since - waiting.arrived)
     try:

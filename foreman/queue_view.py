@@ -9,6 +9,7 @@ from foreman.jobs import Fingerprint, JobClass, JobId, State
 from foreman.lanes import Waiting
 from foreman.queries import Lane
 from foreman.rows import Microseconds
+from foreman.scheduling import Rule
 
 
 class RunningJob(msgspec.Struct, frozen=True):
@@ -20,6 +21,7 @@ class RunningJob(msgspec.Struct, frozen=True):
     job_class: JobClass
     state: State
     seconds: float  # since it was claimed
+    rule: Rule | None = None  # by which it was chosen
 
 
 class WaitingLane(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+from foreman import endpoints
 from foreman.artifacts import ArtifactFiles, Place
 from foreman.commit import Committer
 from foreman.jobs import JobId
@@ -41,6 +42,7 @@ def prune(tx: Transaction, older_than_us: Microseconds, limit: int) -> Pruned:
     files = tx.connection.execute(_FILES.format(marks), ids).fetchall()
     tx.connection.execute(_DELETE.format(marks), ids)
     tx.connection.execute(_PRUNED, (max(last_seq for _, last_seq in found),))
+    endpoints.forget(tx.connection, older_than_us)
     return Pruned(len(ids), [(JobId(job), attempt) for job, attempt in files])
 
 

@@ -1,7 +1,6 @@
 """`foreman why`: what a job waits for, which of the five rules puts others first, what would help.
 
-The reasoning is one pure function over what GET /jobs/{id} and GET /queue tell. The daemon does not
-say which rule it went by; what can be told apart from outside is told, and no more is claimed.
+The reasoning is one pure function over what GET /jobs/{id} and GET /queue tell.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from foreman.cli.terminal import Cell, Table, duration, render
 from foreman.cli.views import Job, as_written
 from foreman.jobs import MEANINGS, FailureCode, JobClass, Requeue, State
 from foreman.queue_view import QueueView, WaitingLane
+from foreman.scheduling import Rule
 
+_OF_TIME = {Rule.HOLD: 1, Rule.OVERDUE: 2}
 RULES = {
     1: "Hold: a lane that was overdue keeps its turn until it has worked as long as its load took.",
     2: "Overdue: a lane passed over for FOREMAN_MAX_WAIT goes next, whatever else waits.",
@@ -154,8 +155,8 @@ def _rule(place: _Place) -> int | None:
     queue = place.queue
     if queue.target_away:
         return None
-    if _jumped(place):
-        return 2
+    if queue.running and queue.running.rule in _OF_TIME:
+        return _OF_TIME[queue.running.rule]
     if _lingers(place):
         return 4
     if any(lane.job_class is JobClass.INTERACTIVE for lane in place.ahead):
@@ -163,18 +164,6 @@ def _rule(place: _Place) -> int | None:
     if place.ahead:
         return 5
     return None
-
-
-def _jumped(place: _Place) -> bool:
-    """A batch job started while a client's call waited: only rules 1 and 2 allow that."""
-    running = place.queue.running
-    return (
-        running is not None
-        and running.job_class is JobClass.BATCH
-        and place.lane is not None
-        and place.lane.job_class is JobClass.INTERACTIVE
-        and place.lane.oldest_seconds > running.seconds
-    )
 
 
 def _lingers(place: _Place) -> bool:

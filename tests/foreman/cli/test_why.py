@@ -10,6 +10,7 @@ from foreman.cli.views import Failure, Job
 from foreman.cli.why import RULES, explain
 from foreman.jobs import JobClass, JobId, State
 from foreman.queue_view import QueueView, RunningJob, WaitingLane
+from foreman.scheduling import Rule
 from tests.foreman.cli.scripted_jobs import JOB, job
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -22,8 +23,10 @@ def lane(model: str, count: int = 1, kind: str = "batch", oldest: float = 60.0) 
     return WaitingLane(model, model, JobClass(kind), count, oldest)
 
 
-def running(model: str, kind: str = "batch", seconds: float = 5.0) -> RunningJob:
-    return RunningJob(JobId("01RUN"), model, model, JobClass(kind), State.WORKING, seconds)
+def running(
+    model: str, kind: str = "batch", seconds: float = 5.0, rule: Rule = Rule.BATCH
+) -> RunningJob:
+    return RunningJob(JobId("01RUN"), model, model, JobClass(kind), State.WORKING, seconds, rule)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,15 @@ CASES = [
         2,
         ("The slot is taken",),
         lanes=(lane("mine:1", 1, "interactive", 60.0),),
-        running=running("other:1", "batch", 5.0),
+        running=running("other:1", "batch", 5.0, Rule.OVERDUE),
+        job=msgspec.structs.replace(CALL, position=1),
+    ),
+    Case(
+        "its turn goes on for as long as its load took",
+        1,
+        ("The slot is taken",),
+        lanes=(lane("mine:1", 1, "interactive", 60.0),),
+        running=running("other:1", "batch", 5.0, Rule.HOLD),
         job=msgspec.structs.replace(CALL, position=1),
     ),
     Case(
