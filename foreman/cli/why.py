@@ -18,7 +18,6 @@ from foreman.jobs import MEANINGS, FailureCode, JobClass, Requeue, State
 from foreman.queue_view import QueueView, WaitingLane
 from foreman.scheduling import Rule
 
-_OF_TIME = {Rule.HOLD: 1, Rule.OVERDUE: 2}
 RULES = {
     1: "Hold: a lane that was overdue keeps its turn until it has worked as long as its load took.",
     2: "Overdue: a lane passed over for FOREMAN_MAX_WAIT goes next, whatever else waits.",
@@ -155,8 +154,9 @@ def _rule(place: _Place) -> int | None:
     queue = place.queue
     if queue.target_away:
         return None
-    if queue.running and queue.running.rule in _OF_TIME:
-        return _OF_TIME[queue.running.rule]
+    chosen_by = queue.running.rule if queue.running else None
+    if chosen_by in (Rule.HOLD, Rule.OVERDUE):
+        return 1 if chosen_by is Rule.HOLD else 2
     if _lingers(place):
         return 4
     if any(lane.job_class is JobClass.INTERACTIVE for lane in place.ahead):
