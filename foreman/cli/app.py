@@ -12,6 +12,7 @@ from foreman import __version__
 from foreman.cli import (
     exits,
     job_commands,
+    llm_commands,
     queue_commands,
     submit_commands,
     webhook_commands,
@@ -58,3 +59,4 @@ app.add_typer(submit_commands.app)
 app.add_typer(job_commands.app)
 app.add_typer(queue_commands.app)
 app.add_typer(webhook_commands.app, name="webhooks", rich_help_panel="Jobs")
+app.add_typer(llm_commands.app, name="llm", rich_help_panel="Many models")

@@ -17,8 +17,9 @@ MADE = "Made by `python -m foreman.cli.page`; edit foreman/cli/*_commands.py ins
 
 INTRODUCTION = """\
 Every command talks to the daemon at `FOREMAN_URL` (http://127.0.0.1:8080 unless set), from this
-machine or another, and shows it the secret in `FOREMAN_TOKEN`; both may stand in `.env`. Two do
-not: `foreman serve` runs the daemon, `foreman demo` shows it at work on this machine.
+machine or another, and shows it the secret in `FOREMAN_TOKEN`; both may stand in `.env`. Some do
+not: `foreman serve` runs the daemon, `foreman demo` shows it at work on this machine, and
+`foreman llm` asks [many providers](llm.md) itself.
 
 Results go to standard output, messages to standard error. `--json` prints the daemon's own JSON.
 Where many things are printed one after the other, that is one object a line. What waits or follows

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from tests.bench import footprint, headline, jobs, listing, relay, subscribers, webhooks
+from tests.bench import footprint, headline, jobs, listing, llm, relay, subscribers, webhooks
 from tests.bench.effort import FULL, QUICK, Bench
 from tests.bench.figures import Figure, show, write
 from tests.bench.processes import ROOT, cores
@@ -24,6 +24,7 @@ PARTS = {
     "subscribers": subscribers.measure,
     "webhooks": webhooks.measure,
     "listing": listing.measure,
+    "llm": llm.measure,
 }
 
 
