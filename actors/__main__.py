@@ -17,7 +17,7 @@ def serve() -> None:
 
 @app.command(rich_help_panel="The daemon")
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the five chats.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End when all is shown.")] = False,
 ) -> None:
     """See it work on this machine, without Ollama: a small real model, five chats, three models."""
     from actors.demo import run_demo

@@ -89,14 +89,14 @@ class Desk:
 
     @asynccontextmanager
     async def call(
-        self, route: Route, admitted: Admitted, request: Request
+        self, route: Route, admitted: Admitted, request: Request, owner: str = ""
     ) -> AsyncGenerator[Queued]:
         job = self.ids.new()
         worker = self.channels.worker
         parts, answer = trio.open_memory_channel[ResponsePart](PARTS)
 
         def question(reply: Reply[int]) -> WorkerMessage:
-            return Call(job, route, admitted, request, parts, reply)
+            return Call(job, route, admitted, request, parts, reply, owner)
 
         with answer:
             watched = _Watched(answer)

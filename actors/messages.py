@@ -59,6 +59,7 @@ class Call:
     request: Request
     parts: trio.MemorySendChannel[ResponsePart]
     position: Reply[int]  # jobs ahead of this one, the running one included; answered at once
+    owner: str = ""  # the name of the client's token
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,4 +70,5 @@ def _row(call: Call) -> NewJob:
         call.admitted.model,
         call.admitted.fingerprint,
         streamed=call.admitted.streamed,
+        owner=call.owner,
     )

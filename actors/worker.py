@@ -52,7 +52,7 @@ class _State:
     progress: Progress = field(default_factory=Progress)
     running: Occupant | None = None
     away: int = 0  # looks at the target, in a row, that found nobody
-    lost: tuple[JobId, int] | None = None  # the job that was lost last, and how often in a row
+    lost: dict[JobId, int] = field(default_factory=dict[JobId, int])  # how often in a row
     draining: bool = False
     changed: trio.Event = field(default_factory=trio.Event)
     woken: trio.Event = field(default_factory=trio.Event)
@@ -334,8 +334,8 @@ def _work_for(
 ) -> Work:
     sure = state.residency.is_sure(admitted.fingerprint, trio.current_time())
     load = None if sure else admitted.load
-    lost = state.lost[1] if state.lost and state.lost[0] == job else 0
-    return Work(request, route.dialect, admitted.streamed, load, lost >= LOSSES - 1)
+    last_try = state.lost.get(job, 0) >= LOSSES - 1
+    return Work(request, route.dialect, admitted.streamed, load, last_try)
 
 
 def _conclude(
@@ -345,11 +345,12 @@ def _conclude(
     task, now = occupant.task, trio.current_time()
     if isinstance(settlement, Again) and settlement.reason is Requeue.TARGET_LOST:
         state.away = 1  # a call keeps its place; nothing runs before the target was seen again
-        before = state.lost[1] if state.lost and state.lost[0] == task.job else 0
-        state.lost = (task.job, before + 1)
+        state.lost[task.job] = state.lost.get(task.job, 0) + 1
         state.residency.forget()
-    elif done := state.calls.remove(task.job):
-        done.call.parts.close()
+    else:
+        state.lost.pop(task.job, None)
+        if done := state.calls.remove(task.job):
+            done.call.parts.close()
     if isinstance(settlement, Finish):
         state.residency.used(run.lane.fingerprint, now, task.admitted.keep_alive)
     state.progress.concluded(run, occupant.load_s, now - occupant.since, now)

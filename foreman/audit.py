@@ -30,7 +30,9 @@ def quick_check(connection: sqlite3.Connection) -> list[str]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        log.warning("the database is too large for a full check at the start; run foreman doctor")
+        log.warning(
+            "the database is too large for a full check at the start: its newest jobs were checked"
+        )
         return ["ok"]
     finally:
         alarm.cancel()

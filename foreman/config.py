@@ -96,7 +96,8 @@ class Settings(BaseSettings):
 
     token: Tokens = ()
     """Bearer tokens of the clients, as `name:secret`, comma-separated; a client sends the secret. \
-Unset, nobody is asked for one. The client commands read it too: there a bare secret will do."""
+Unset, nobody is asked for one. The client commands read it too; where it is set for them alone, \
+a bare secret will do."""
 
     insecure_open: bool = False
     """Serve beyond this machine although no client token is set."""

@@ -35,7 +35,8 @@ MOST_LABELS = 32
 LONGEST_KEY = 255  # characters of an Idempotency-Key
 _KEY = re.compile(rb"[\x21-\x7e]{1,%d}" % LONGEST_KEY)
 
-Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[^:]*$")]
+"""Without a colon: a filter is written `name:value`."""
 LabelText = Annotated[str, msgspec.Meta(max_length=256)]
 
 

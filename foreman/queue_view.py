@@ -51,7 +51,7 @@ class QueueView(msgspec.Struct, frozen=True):
     lanes: tuple[WaitingLane, ...]
     calls: tuple[WaitingCall, ...]
     loads: int  # since the daemon started
-    fcfs_loads: int  # what first come, first served would have cost for the same arrivals
+    fcfs_loads: int  # what first come, first served would have cost for the same calls of clients
     target_away: bool
 
 

@@ -117,8 +117,8 @@ _KINDS = {
     Kind.EMBEDDING: "Beside the queue, or as FOREMAN_EMBED_OTHER says for another model.",
     Kind.METADATA: "Never queued; tags and version from memory while the target is away.",
     Kind.ADMIN: "403 unless FOREMAN_ALLOW_ADMIN=1; then streamed both ways.",
-    Kind.OWN: "foreman's own; errors are application/problem+json.",
 }
+_OWN = (Kind.OWN, Kind.SUBMIT, Kind.EVENTS, Kind.RESULT)
 
 
 def routes() -> str:
@@ -133,12 +133,15 @@ def routes() -> str:
     ]
     for kind, text in _KINDS.items():
         lines += ["", f"## {kind.value.capitalize()}", "", text, ""]
-        lines += [
-            f"- `{', '.join(route.methods)} {route.path}`"
-            for route in wire.ROUTES
-            if route.kind is kind
-        ]
+        lines += [_route(route) for route in wire.ROUTES if route.kind is kind]
+    lines += ["", "## Own", "", "foreman's own, told in full by `GET /openapi.json`;"]
+    lines += ["errors are application/problem+json.", ""]
+    lines += [_route(route) for route in wire.ROUTES if route.kind in _OWN]
     return "\n".join(lines) + "\n"
+
+
+def _route(route: wire.Route) -> str:
+    return f"- `{', '.join(route.methods)} {route.path}`"
 
 
 def job_states() -> str:

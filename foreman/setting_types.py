@@ -52,6 +52,8 @@ def _client_tokens(value: object) -> tuple[ClientToken, ...]:
         raise ValueError("write name:secret, several separated by commas")
     if len({token.name for token in tokens}) < len(tokens):
         raise ValueError("each client needs a name of its own")
+    if len({token.secret.get_secret_value() for token in tokens}) < len(tokens):
+        raise ValueError("each client needs a secret of its own: it tells who asks")
     return tokens
 
 

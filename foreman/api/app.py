@@ -51,7 +51,7 @@ def build(ports: Ports, door: Door, own: ASGIApp, counted: Callable[[str, int], 
             elif route.kind is Kind.RESULT:
                 await results.handle(exchange, door.gate.owner(exchange.client))
             elif route.kind is Kind.OWN:
-                named = scope | {OWNER: door.gate.owner(exchange.client)}
+                named = scope | {"path": exchange.path, OWNER: door.gate.owner(exchange.client)}
                 await own(named, receive, exchange.send)
             else:
                 await _answer(exchange, route, ports, door)

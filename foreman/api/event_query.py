@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from urllib.parse import parse_qsl
 
-from foreman.api.parameters import label, model_key, one_of
+from foreman.api.parameters import given, label, model_key, one_of
 from foreman.api.problems import Problem
 from foreman.event_log import EventFilter
 from foreman.jobs import JobClass, JobId, State
@@ -27,25 +25,12 @@ def parse(query: bytes, wanted: EventFilter) -> EventQuery:
 
     Raises Problem (400), whose `field` is the parameter's name.
     """
-    given = _given(query)
-    for name in given:
-        if name not in _PARAMETERS or (name == "job" and wanted.job is not None):
-            near = get_close_matches(name, _PARAMETERS, n=1)
-            hint = f"; did you mean {near[0]}?" if near and near[0] != name else ""
-            raise _wrong(name, f"there is no parameter {name!r} here{hint}")
+    known = _PARAMETERS if wanted.job is None else _PARAMETERS - {"job"}
+    asked = given(query, known)
     for name, terms in _FILTERS.items():
-        if name in given:
-            wanted = terms(wanted, given[name])
-    return EventQuery(_after(given.get("after")), _follow(given.get("follow", "1")), wanted)
-
-
-def _given(query: bytes) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name in given:
-            raise _wrong(name, f"{name} is given twice")
-        given[name] = value
-    return given
+        if name in asked:
+            wanted = terms(wanted, asked[name])
+    return EventQuery(_after(asked.get("after")), _follow(asked.get("follow", "1")), wanted)
 
 
 def _after(text: str | None) -> int | None:
@@ -94,4 +79,4 @@ _FILTERS: dict[str, Callable[[EventFilter, str], EventFilter]] = {
     "label": _label,
     "class": _job_class,
 }
-_PARAMETERS = ("after", "follow", *_FILTERS)
+_PARAMETERS = frozenset({"after", "follow", *_FILTERS})

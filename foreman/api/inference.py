@@ -77,7 +77,7 @@ async def handle(
         async with ports.desk.embed(request) as parts:
             await Relay(exchange, route.dialect, False, inf, inf).run(parts)
     else:
-        async with ports.desk.call(route, admitted, request) as queued:
+        async with ports.desk.call(route, admitted, request, exchange.client) as queued:
             exchange.extra += [
                 (b"x-foreman-job", queued.job.encode()),
                 (b"x-foreman-position", b"%d" % queued.position),

@@ -12,7 +12,16 @@ from quart_trio import QuartTrio
 
 from foreman import records, tables
 from foreman.api.job_view import JobPage, JobView, job_view
-from foreman.api.parameters import LONGEST_WAIT, WAIT, label, limit, model_key, number, one_of
+from foreman.api.parameters import (
+    LONGEST_WAIT,
+    WAIT,
+    given,
+    label,
+    limit,
+    model_key,
+    number,
+    one_of,
+)
 from foreman.api.ports import Desk, Ports
 from foreman.api.problems import Problem
 from foreman.api.quart_glue import json_response, owner
@@ -52,12 +61,10 @@ def add(app: QuartTrio, ports: Ports) -> None:
 
     @app.get("/jobs")
     async def jobs() -> Response:
-        wanted = limit(request.args.get("limit"))
-        filters = {
-            name: read(text)
-            for argument, (name, read) in _FILTERS.items()
-            if (text := request.args.get(argument))
-        }
+        asked = given(request.query_string, {"limit", *_FILTERS})
+        wanted = limit(asked.pop("limit", None))
+        read = {argument: _FILTERS[argument] for argument in asked}
+        filters = {name: read_one(asked[each]) for each, (name, read_one) in read.items()}
         listed = partial(tables.list_jobs, owner=owner(), limit=wanted + 1, **filters)
         rows = await desk.read(listed)
         page = rows[:wanted]
@@ -70,7 +77,8 @@ def add(app: QuartTrio, ports: Ports) -> None:
 
     @app.get("/jobs/<job_id>/wait")
     async def wait(job_id: str) -> Response:
-        seconds = number("timeout", request.args.get("timeout"), WAIT, 0, LONGEST_WAIT)
+        asked = given(request.query_string, ["timeout"])
+        seconds = number("timeout", asked.get("timeout"), WAIT, 0, LONGEST_WAIT)
         return json_response(await _view(desk, await _ended(desk, job_id, seconds)))
 
     @app.delete("/jobs/<job_id>")

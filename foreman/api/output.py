@@ -7,13 +7,11 @@ run starts anew.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
-from urllib.parse import parse_qsl
 
 from foreman.api.exchange import Exchange
 from foreman.api.kept_results import BLOCK, Found, find, opened
-from foreman.api.parameters import wrong
+from foreman.api.parameters import given, wrong
 from foreman.api.ports import Desk
 from foreman.api.problems import Problem
 from foreman.api.replies import NDJSON
@@ -36,20 +34,11 @@ class OutputQuery:
 
 def parse(query: bytes) -> OutputQuery:
     """The query string's meaning. Raises Problem."""
-    start, run = 0, None
-    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        match name:
-            case "from":
-                start = _number(name, text)
-            case "attempt":
-                for part in text.split(".", 1):
-                    _number(name, part)
-                run = text
-            case _:
-                near = get_close_matches(name, ("from", "attempt"), n=1)
-                right = f"did you mean {near[0]}?" if near else "there are `from` and `attempt`"
-                raise Problem(400, "unknown_parameter", f"{name}: {right}", field=name)
-    return OutputQuery(start, run)
+    asked = given(query, ("from", "attempt"))
+    run = asked.get("attempt")
+    for part in (run or "0").split(".", 1):
+        _number("attempt", part)
+    return OutputQuery(_number("from", asked.get("from", "0")), run)
 
 
 def _number(name: str, text: str) -> int:

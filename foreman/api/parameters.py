@@ -1,7 +1,10 @@
 """The query parameters of foreman's own routes: each read, or refused in words."""
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 from foreman import names
 from foreman.api.problems import Problem
@@ -12,6 +15,21 @@ PAGE = 50  # entries on a page unless ?limit= says otherwise
 LARGEST_PAGE = 500
 WAIT = 30.0  # seconds of a long poll unless ?timeout= says otherwise
 LONGEST_WAIT = 300.0
+
+
+def given(query: bytes, known: Collection[str]) -> dict[str, str]:
+    """The parameters of a query string. Raises Problem for one that is unknown, or comes twice."""
+    found: dict[str, str] = {}
+    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            right = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+            detail = f"there is no parameter {name!r} here; {right if known else 'it takes none'}"
+            raise Problem(400, "bad_parameter", detail, field=name)
+        if name in found:
+            raise Problem(400, "bad_parameter", f"{name} is given twice", field=name)
+        found[name] = text
+    return found
 
 
 def wrong(name: str, text: str | None, right: str) -> Problem:

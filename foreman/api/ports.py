@@ -64,9 +64,9 @@ class Desk(Protocol):
         ...
 
     def call(
-        self, route: Route, admitted: Admitted, request: Request
+        self, route: Route, admitted: Admitted, request: Request, owner: str = ""
     ) -> AbstractAsyncContextManager[Queued]:
-        """Queue a call. Leaving the block before its end drops or cancels it."""
+        """Queue a call of this client's. Leaving the block before its end drops or cancels it."""
         ...
 
     def embed(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[ResponsePart]]:

@@ -8,7 +8,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from foreman import intake, ledger
-from foreman.api.parameters import limit, wrong
+from foreman.api.parameters import given, limit, wrong
 from foreman.api.ports import Ports
 from foreman.api.problems import Problem
 from foreman.api.quart_glue import json_response, owner
@@ -28,6 +28,7 @@ from foreman.ledger import Selection
 from foreman.outbox import MessageState
 
 B = TypeVar("B", bound=msgspec.Struct)
+PAGED = ("state", "job", "endpoint", "before", "limit")
 NOTHING_CHOSEN = "write one of id, job, or after and before"
 
 
@@ -37,7 +38,7 @@ def add(app: QuartTrio, ports: Ports) -> None:
 
     @app.get("/webhooks/deliveries")
     async def deliveries() -> Response:
-        arguments = request.args
+        arguments = given(request.query_string, PAGED)
         wanted = limit(arguments.get("limit"))
         selection = Selection(
             job=cast("JobId | None", arguments.get("job")),

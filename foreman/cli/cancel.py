@@ -6,8 +6,8 @@ import typer
 
 from foreman.cli.connection import Daemon, Refused, decode
 from foreman.cli.progress import counted
-from foreman.cli.terminal import say
 from foreman.cli.views import Job
+from foreman.jobs import State
 
 PATIENCE = 15.0  # seconds; the daemon waits five for the running one to end
 
@@ -22,10 +22,12 @@ def cancel(daemon: Daemon, ids: Sequence[str], *, as_json: bool) -> None:
         except Refused as error:
             refused.append(f"{job}: {error}")
             continue
-        ended = decode(body, Job).ended
-        if as_json:
-            typer.echo(body)
-        else:
-            say(f"{job} is cancelled" if ended else f"{job} is being cancelled")
+        typer.echo(body if as_json else f"{job} {_became(decode(body, Job))}")
     if refused:
         raise Refused("\nforeman: ".join(refused))
+
+
+def _became(job: Job) -> str:
+    if not job.ended:
+        return "is being cancelled"
+    return "is cancelled" if job.state is State.FAILED else "was done before it could be cancelled"

@@ -50,7 +50,7 @@ def summary(daemon: Daemon, health: Health, view: QueueView) -> Table:
         ("loaded", as_written(view.resident) if view.resident else "nothing, as far as is known"),
         ("running", running_text(view)),
         ("waiting", f"{jobs} jobs, {len(view.calls)} of them clients' calls"),
-        ("loads", f"{view.loads} (first come, first served: {view.fcfs_loads})"),
+        ("loads", str(view.loads) + _spared(view)),
     ]
     return Table((), [(Cell(name, "dim"), fact) for name, fact in facts])
 
@@ -95,3 +95,10 @@ def _calls(view: QueueView) -> Table:
         (str(call.position), call.model, duration(call.seconds), call.id) for call in view.calls
     ]
     return Table(("PLACE", "MODEL", "WAITED", "CLIENT'S JOB"), rows)
+
+
+def _spared(view: QueueView) -> str:
+    """What another order would have cost; it counts clients' calls alone, so it may say nothing."""
+    if view.fcfs_loads <= view.loads:
+        return ""
+    return f" (first come, first served: {view.fcfs_loads})"

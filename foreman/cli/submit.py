@@ -40,9 +40,17 @@ def terms(
         "priority": priority,
         "webhook": hook if webhook else None,
         "artifacts": artifacts,
-        "expires_in": seconds(expires_in) if expires_in else None,
+        "expires_in": _given_time(expires_in),
     }
     return {name: value for name, value in given.items() if value}
+
+
+def _given_time(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not (left := seconds(text)):
+        raise typer.BadParameter("--expires-in: a job needs some time to start in")
+    return left
 
 
 def ask(model: str | None, prompt: str | None, endpoint: str) -> dict[str, Any]:

@@ -74,18 +74,17 @@ def _live(daemon: Daemon) -> None:
     from rich.live import Live
 
     meter = Meter(daemon)
-    seen = look(daemon)
+    seen, trouble = look(daemon), None
     with Live(screen=True, auto_refresh=False) as live:
         while True:
             running = seen.queue.running
             meter.follow(running.id if running else None)
-            live.update(_screen(daemon, seen, meter, None), refresh=True)
+            live.update(_screen(daemon, seen, meter, trouble), refresh=True)
             time.sleep(PERIOD)
             try:
-                seen = look(daemon)
+                seen, trouble = look(daemon), None
             except Unreachable as error:
-                live.update(_screen(daemon, seen, meter, str(error)), refresh=True)
-                time.sleep(PERIOD)
+                trouble = str(error)
 
 
 def _screen(daemon: Daemon, seen: Look, meter: Meter, trouble: str | None) -> "RenderableType":

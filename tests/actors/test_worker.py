@@ -378,6 +378,20 @@ async def test_a_request_that_breaks_every_connection_is_not_tried_for_ever(
         assert shop.row(other.job).state == "done"
 
 
+async def test_losses_are_counted_for_each_job_whatever_ran_in_between(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    target = FakeTarget()
+    target.plays("/api/chat", Says(before=[1, TargetLost("reset")]))
+    async with working(tmp_path, target) as shop:
+        job = await shop.submit()
+        await trio.sleep(0.5)
+        await (await shop.call()).read()  # goes first, and is lost as often as may be
+        await trio.sleep(60)
+        history = shop.history(job)
+        assert history[: history.index("retry")].count("target_lost") == LOSSES - 1
+
+
 async def test_a_garbled_batch_job_is_tried_again_later_and_then_fails(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:

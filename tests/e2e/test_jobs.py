@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.fakes.daemon import Daemon, daemon
+from tests.fakes.daemon import Daemon, daemon, until
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "x"}]}
 
@@ -29,6 +29,18 @@ async def submit(foreman: Daemon, headers: dict[str, str] | None = None, **field
 
 async def ended(foreman: Daemon, job: str) -> Any:
     return (await foreman.client.get(f"/jobs/{job}/wait")).json()
+
+
+async def occupied(foreman: Daemon) -> Any:
+    """Submit a job that has the slot for as long as the target's loads are held up."""
+    foreman.engine.loads.close()
+    job = await submit(foreman)
+
+    async def is_loading() -> bool:
+        return bool((await foreman.job(job["id"]))["state"] == "loading")
+
+    await until(is_loading)
+    return job
 
 
 # ---------------------------------------------------------------- taken
@@ -74,9 +86,7 @@ async def test_a_stream_of_openais_is_kept_as_its_records(foreman: Daemon) -> No
 
 
 async def test_the_position_counts_the_jobs_that_run_before(foreman: Daemon) -> None:
-    foreman.engine.loads.close()
-    running = await submit(foreman)
-    await foreman.engine.loads.holds()
+    running = await occupied(foreman)
     jobs = [await submit(foreman), await submit(foreman), await submit(foreman, priority=5)]
     shown = [(await foreman.job(each["id"]))["position"] for each in (running, *jobs)]
     assert shown == [None, 2, 3, 1]
@@ -129,9 +139,7 @@ async def test_a_bad_submission_is_a_problem_that_names_the_field(
 
 async def test_a_full_queue_is_said_and_keeps_what_it_has(tmp_path: Path) -> None:
     async with daemon(tmp_path / "data", max_queue=2) as foreman:
-        foreman.engine.loads.close()
-        running = await submit(foreman)
-        await foreman.engine.loads.holds()
+        running = await occupied(foreman)
         waiting = [await submit(foreman), await submit(foreman)]
         full = await foreman.client.post("/jobs", json={"request": CHAT})
         assert (full.status_code, full.json()["code"]) == (429, "queue_full")
@@ -238,7 +246,14 @@ async def test_jobs_are_listed_by_label_and_page(foreman: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("state=gone", "state"), ("limit=0", "limit"), ("label=x", "label"), ("class=x", "class")],
+    [
+        ("state=gone", "state"),
+        ("limit=0", "limit"),
+        ("label=x", "label"),
+        ("class=x", "class"),
+        ("lable=a:b", "lable"),
+        ("label=a:b&label=c:d", "label"),
+    ],
 )
 async def test_a_bad_filter_is_named(foreman: Daemon, query: str, field: str) -> None:
     answer = await foreman.client.get(f"/jobs?{query}")
@@ -246,9 +261,7 @@ async def test_a_bad_filter_is_named(foreman: Daemon, query: str, field: str) ->
 
 
 async def test_a_wait_that_runs_out_shows_the_job_as_it_stands(foreman: Daemon) -> None:
-    foreman.engine.loads.close()
-    job = await submit(foreman)
-    await foreman.engine.loads.holds()
+    job = await occupied(foreman)
     answer = await foreman.client.get(f"/jobs/{job['id']}/wait", params={"timeout": "0"})
     assert (answer.status_code, answer.json()["state"]) == (200, "loading")
     foreman.engine.loads.open()
@@ -271,9 +284,7 @@ async def test_a_job_that_is_not_there_is_said_on_every_route(foreman: Daemon) -
 
 
 async def test_a_waiting_job_is_cancelled_at_once(foreman: Daemon) -> None:
-    foreman.engine.loads.close()
-    await submit(foreman)
-    await foreman.engine.loads.holds()
+    await occupied(foreman)
     waiting = await submit(foreman)
     answer = await foreman.client.delete(f"/jobs/{waiting['id']}")
     assert answer.status_code == 200
@@ -292,6 +303,16 @@ async def test_the_running_job_is_cancelled_and_the_target_let_go(foreman: Daemo
     assert answer.json()["error"]["code"] == "cancelled"
     assert (await foreman.queue())["running"] is None
     foreman.engine.tokens.open()
+
+
+async def test_a_call_is_its_clients_as_a_job_is(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "data", token="ann:secret-a,bob:secret-b") as foreman:
+        ann = {"Authorization": "Bearer secret-a"}
+        answer = await foreman.client.post("/api/chat", json=CHAT | {"stream": False}, headers=ann)
+        job = answer.headers["x-foreman-job"]
+        assert (await foreman.client.get(f"/jobs/{job}", headers=ann)).status_code == 200
+        bob = {"Authorization": "Bearer secret-b"}
+        assert (await foreman.client.get(f"/jobs/{job}", headers=bob)).status_code == 404
 
 
 async def test_a_job_that_has_ended_cannot_be_cancelled(foreman: Daemon) -> None:

@@ -72,6 +72,7 @@ def test_the_wanted_events_are_stored_in_full(
         (body(priority=-101), "/priority", "expected `int` >= -100"),
         (body(labels={"a": 1}), "/labels", "expected `str`, got `int`"),
         (body(labels={"": "x"}), "/labels", "length >= 1"),
+        (body(labels={"a:b": "x"}), "/labels", "matching regex"),
         (body(labels={"a": "x" * 257}), "/labels", "length <= 256"),
         (body(labels={str(n): "" for n in range(33)}), "/labels", "length <= 32"),
         (body(artifacts="keep"), "/artifacts", "invalid enum value 'keep'"),
