@@ -16,10 +16,8 @@ from foreman.attempt import SilenceLimits
 from foreman.batch_lanes import wall_clock
 from foreman.config import Settings
 from foreman.database import Database
-from foreman.guarded_transport import GuardedTransport
+from foreman.lazy_sender import LazySender, Sends
 from foreman.scheduling import Limits
-from foreman.sending import Sender
-from foreman.signing import Signer
 from foreman.target import Target
 
 log = logging.getLogger("foreman.system")
@@ -48,11 +46,18 @@ async def target(settings: Settings, stack: AsyncExitStack, connections: int) ->
     return await stack.enter_async_context(reached)
 
 
-async def sender(settings: Settings, guarded: netguard.Rules, stack: AsyncExitStack) -> Sender:
+def sender(settings: Settings, guarded: netguard.Rules) -> LazySender:
     """Who sends webhooks, to nowhere that is `guarded`."""
-    transport = await stack.enter_async_context(GuardedTransport(guarded))
-    signer = Signer(secret.get_secret_value() for secret in settings.webhook_secret)
-    return Sender(transport, signer, settings.webhook_timeout, wall_clock)
+
+    def build() -> Sends:
+        from foreman.guarded_transport import GuardedTransport
+        from foreman.sending import Sender
+        from foreman.signing import Signer
+
+        signer = Signer(secret.get_secret_value() for secret in settings.webhook_secret)
+        return Sender(GuardedTransport(guarded), signer, settings.webhook_timeout, wall_clock)
+
+    return LazySender(build, signed=bool(settings.webhook_secret))
 
 
 def rules(settings: Settings) -> slot.Rules:

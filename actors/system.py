@@ -48,7 +48,6 @@ from foreman.live_output import LiveOutputs
 from foreman.metrics import Metrics
 from foreman.reader import Reader
 from foreman.retention import Retention
-from foreman.sending import Sender
 from foreman.target import Target
 
 log = logging.getLogger("foreman.system")
@@ -202,12 +201,11 @@ async def _wire(
         equipment.guard(settings, listener),
         partial(equipment.target, settings, stack),
     )
-    sender = await equipment.sender(settings, shared.guard, stack)
     middle = [await _poller(shared), await _worker(shared), await _embed(shared)]
     stores, others, edges = (settings.shutdown_grace * share for share in SHARES)
     return (
         Tier([_store(shared, database)], stores, _strict),
-        Tier([*middle, _webhooks(shared, sender)], others, _strict),
+        Tier([*middle, _webhooks(shared)], others, _strict),
         Tier([await _ingress(shared, listener, edges)], edges + EDGE_SLACK, _strict),
     )
 
@@ -261,8 +259,9 @@ async def _embed(shared: _Shared) -> Child:
     return Child("embed", run, inbox.send.close)
 
 
-def _webhooks(shared: _Shared, sender: Sender) -> Child:
+def _webhooks(shared: _Shared) -> Child:
     inboxes = shared.inboxes
+    sender = equipment.sender(shared.settings, shared.guard)
     ports = webhooks.Ports(inboxes.store.send, shared.reader, sender, wall_clock, shared.metrics)
     run = partial(
         webhooks.run,

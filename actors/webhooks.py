@@ -20,11 +20,11 @@ from actors.messages import Posted, TestWebhook
 from foreman import delivery, ledger, outbox
 from foreman.delivery import Attempt, Uniform
 from foreman.errors import NoReply, StoreError
+from foreman.lazy_sender import Sends
 from foreman.metrics import Metrics
 from foreman.outbox import Message
 from foreman.reader import Reader
 from foreman.rows import Microseconds
-from foreman.sending import Sender
 from foreman.tables import Transaction
 
 log = logging.getLogger("foreman.webhooks")
@@ -42,7 +42,7 @@ class Ports:
 
     store: StoreInbox
     reader: Reader
-    sender: Sender
+    sender: Sends
     now: Callable[[], Microseconds]
     metrics: Metrics
     uniform: Uniform = random.uniform
@@ -146,4 +146,4 @@ async def _test(test: TestWebhook, ports: Ports, places: trio.CapacityLimiter) -
         body = delivery.trial(ports.now())
         async with places:
             attempt = await ports.sender.send(test.url, f"msg_{ULID()}", body)
-        respond(test.reply, delivery.Tested(attempt, ports.sender.signer.signed))
+        respond(test.reply, delivery.Tested(attempt, ports.sender.signed))

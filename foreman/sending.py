@@ -49,6 +49,11 @@ class Sender:
     limit: float
     now: Callable[[], Microseconds]
 
+    @property
+    def signed(self) -> bool:
+        """Whether receivers can check who sent it."""
+        return self.signer.signed
+
     async def send(self, url: str, message_id: str, body: bytes) -> Attempt:
         """Make one attempt. Nothing the receiver does is raised."""
         at, began, heard = self.now(), trio.current_time(), _Heard()

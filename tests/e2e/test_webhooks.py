@@ -161,7 +161,7 @@ async def test_a_daemon_killed_before_it_wrote_down_an_answer_sends_it_again_and
             spawned(tmp_path, target.url, **settings) as foreman,
             connected(foreman.url) as client,
         ):
-            job = await submit(client, hook.url)
+            await submit(client, hook.url)
             await until(lambda: len(hook.messages) == 1)
             foreman.process.send_signal(signal.SIGKILL)
             await foreman.process.wait()
@@ -171,11 +171,7 @@ async def test_a_daemon_killed_before_it_wrote_down_an_answer_sends_it_again_and
             spawned(tmp_path, target.url, **settings) as foreman,
             connected(foreman.url) as client,
         ):
-
-            async def done() -> bool:
-                return bool((await client.get(f"/jobs/{job}")).json()["state"] == "done")
-
-            await until(done)
+            await until(lambda: "job.done" in [event for _, event in hook.events])
             await settled(client, len(hook.messages) - 1)
     ids = [each.id for each in hook.messages]
     assert ids[0] == ids[1]
