@@ -153,7 +153,7 @@ async def test_who_waits_is_told_where_and_why_and_can_be_cancelled(tmp_path: Pa
         late = await run(url, "wait", first, "--timeout", "0")
         assert late.status == 6
         cancelled = await run(url, "cancel", holder, second)
-        assert (cancelled.status, cancelled.err.count("cancelled")) == (0, 2)
+        assert (cancelled.status, cancelled.out.count("cancelled")) == (0, 2)
         target.engine.tokens.open()
         assert (await run(url, "wait", holder, first)).status == 5
         assert (await run(url, "output", second)).status == 5
