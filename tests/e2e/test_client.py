@@ -240,16 +240,18 @@ async def test_output_goes_on_after_a_kill_and_says_that_it_begins_again(
 ) -> None:
     records: list[Any] = []
     async with client(box.url, patience=30) as driver, trio.open_nursery() as nursery:
+        finished = trio.Event()
 
         async def read(job: Job) -> None:
             await driver.collect("output", job, into=records)
+            finished.set()
 
         async with box.daemon():
             nursery.start_soon(read, await submitted(driver, box.target))
             await until(lambda: len(records) == 2)
         box.target.engine.tokens.open()
         async with box.daemon():
-            await until(lambda: records[-1].data["done"])
+            await finished.wait()  # and not only for the last record: its end is still to be heard
     first, last = records[0].run, records[-1].run
     assert first != last
     assert [record.n for record in records if record.run == first] == [0, 1]
