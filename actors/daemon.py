@@ -1,8 +1,10 @@
 """`foreman serve`: settings in, the tree up, an exit code out."""
 
+import faulthandler
 import gc
 import logging
 import resource
+import socket
 import sys
 from contextlib import suppress
 from typing import cast
@@ -10,7 +12,7 @@ from typing import cast
 import trio
 
 from actors import system
-from foreman import logs
+from foreman import activation, logs, notify
 from foreman.config import Settings, load
 from foreman.errors import ConfigError, StoreRefused
 
@@ -21,15 +23,18 @@ OK, FAILED, CONFIGURATION = 0, 1, 4
 
 def run_daemon() -> int:
     """Run until a signal stops it. 0 after a stop in good order, 4 for settings that are wrong."""
+    notifier = notify.from_environment()
     try:
-        settings = load()
+        inherited = activation.inherited()
+        settings = _settings(inherited)
     except ConfigError as error:
         print(f"foreman: {error}", file=sys.stderr)
         return CONFIGURATION
     logs.configure(settings.log_level, settings.log_format, _secrets(settings))
+    faulthandler.enable()  # a watchdog ends what hangs with SIGABRT: the log then shows where
     _raise_file_limit()
     try:
-        trio.run(_serve, settings)
+        trio.run(_serve, settings, inherited, notifier)
     except Exception as error:
         refused = [each for each in _leaves(error) if isinstance(each, StoreRefused | OSError)]
         for each in refused:
@@ -40,9 +45,23 @@ def run_daemon() -> int:
     return OK
 
 
-async def _serve(settings: Settings) -> None:
+def _settings(inherited: socket.socket | None) -> Settings:
+    """Those in force. Raises ConfigError, also when the socket we got is open to strangers."""
+    if inherited is None:
+        return load()
+    listen = activation.address_of(inherited)
+    try:
+        return load(listen=listen)
+    except ConfigError as error:
+        hint = f"(FOREMAN_LISTEN is overruled by the socket that was handed over, at {listen})"
+        raise ConfigError(f"{error}\n{hint}") from None
+
+
+async def _serve(
+    settings: Settings, inherited: socket.socket | None, notifier: notify.Notifier
+) -> None:
     gc.freeze()  # what the imports made stays; the collector need not look at it again
-    await system.serve(settings)
+    await system.serve(settings, inherited=inherited, notifier=notifier)
 
 
 def _secrets(settings: Settings) -> list[str]:

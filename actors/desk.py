@@ -109,12 +109,14 @@ class Desk:
                         await worker.send(Gone(job))
 
     @asynccontextmanager
-    async def embed(self, request: Request) -> AsyncGenerator[AsyncIterator[ResponsePart]]:
+    async def embed(
+        self, request: Request, model: str = ""
+    ) -> AsyncGenerator[AsyncIterator[ResponsePart]]:
         parts, answer = trio.open_memory_channel[ResponsePart](EMBED_PARTS)
         scope = trio.CancelScope()
         with answer:
             try:
-                await put(self.channels.embed, EmbedCall(request, parts, scope))
+                await put(self.channels.embed, EmbedCall(request, parts, scope, model))
                 yield answer
             finally:
                 scope.cancel("nobody waits for it any more")

@@ -15,8 +15,10 @@ from actors.messages import EmbedCall
 from foreman.attempt import silence
 from foreman.breaker import Breaker, Open, Verdict
 from foreman.errors import TargetError
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
+from foreman.run_spans import generation, within
 from foreman.target import Target
+from foreman.tracing import NO_TRACER, Tracer
 from foreman.wire import ResponseFailed, ResponseHead, ResponseWhole
 
 
@@ -26,6 +28,7 @@ class Ports:
 
     target: Target
     metrics: Metrics
+    tracer: Tracer = NO_TRACER
 
 
 async def run(
@@ -38,6 +41,7 @@ async def run(
 ) -> None:
     """Serve until the inbox is closed: `concurrency` at once, each for at most `limit` seconds."""
     breaker = Breaker(trio.current_time)
+    ports.metrics.watch_breaker(lambda: breaker.state)
     places = trio.CapacityLimiter(concurrency)
     with inbox.clone() as calls:
         async with trio.open_nursery() as nursery:
@@ -52,23 +56,33 @@ async def _serve(
     """Answer one call; its channel has room for every part, so a client that left blocks nobody."""
     with call.parts, ports.metrics.embedding() as measured, call.scope:
         async with places:
-            part = await _embed(call, ports.target, breaker, limit)
+            part = await _embed(call, ports, breaker, limit)
         measured.status = part.head.status if isinstance(part, ResponseWhole) else part.status
         with suppress(trio.BrokenResourceError):
             call.parts.send_nowait(part)
 
 
 async def _embed(
-    call: EmbedCall, target: Target, breaker: Breaker, limit: float
+    call: EmbedCall, ports: Ports, breaker: Breaker, limit: float
 ) -> ResponseWhole | ResponseFailed:
+    span = generation(ports.tracer, call.request, call.model)
     try:
         with breaker.permit() as permit, silence("job", limit):
-            answer, body = await target.fetch(call.request)
+            answer, body = await ports.target.fetch(within(call.request, span))
+            if answer.status >= 400:
+                span.fail(str(answer.status))
             if answer.status >= 500:
                 permit.conclude(Verdict.FAILED)
     except Open as refused:
+        span.fail("breaker_open")
         text = "the Ollama server does not answer embeddings at the moment"
         return ResponseFailed(503, text, retry_after=max(1, ceil(refused.retry_in or 1)))
     except TargetError as error:
+        span.fail(type(error).__name__)
         return ResponseFailed(503, f"the Ollama server cannot be reached: {error}", 5)
+    except trio.Cancelled:
+        span.fail("cancelled")
+        raise
+    finally:
+        span.end()
     return ResponseWhole(ResponseHead(answer.status, answer.headers), body)

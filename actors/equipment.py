@@ -2,11 +2,14 @@
 
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING
 
-from actors import slot
+from actors import maintenance, slot
 from actors.listener import EdgeLimits
-from foreman import names, netguard
+from foreman import names, netguard, quarantine
 from foreman.api.app import Door
 from foreman.api.gate import DEFAULT_ORIGINS, Gate
 from foreman.api.inference import Embedding, Waits
@@ -14,27 +17,40 @@ from foreman.api.submissions import Intake
 from foreman.artifacts import ArtifactFiles
 from foreman.attempt import SilenceLimits
 from foreman.batch_lanes import wall_clock
+from foreman.care import backup
 from foreman.config import Settings
 from foreman.database import Database
 from foreman.lazy_sender import LazySender, Sends
+from foreman.metrics.counts import Metrics
 from foreman.scheduling import Limits
 from foreman.target import Target
+from foreman.tracing import NO_TRACER, Tracer
+
+if TYPE_CHECKING:
+    from foreman.recording import Recording
 
 log = logging.getLogger("foreman.system")
 
 
 def result_files(database: Database) -> ArtifactFiles:
     """The files of results, without those that a crash left behind."""
-    artifacts = ArtifactFiles(database.directory.path / "artifacts")
-    found = artifacts.sweep(database.connection)
-    if found.removed:
+    directory = database.directory
+    artifacts = ArtifactFiles(directory.artifacts)
+    keep = quarantine.keep_results(directory)
+    found = artifacts.sweep(database.connection, keep)
+    quarantine.results_kept(directory)
+    if found.removed and keep is not None:
+        log.warning("moved %d files of results that no job knows of to %s", found.removed, keep)
+    elif found.removed:
         log.info("removed %d files that no job knows of", found.removed)
     for job, attempt in found.missing:
         log.error("the file of its result is missing", extra={"job": job, "attempt": attempt})
     return artifacts
 
 
-async def target(settings: Settings, stack: AsyncExitStack, connections: int) -> Target:
+async def target(
+    settings: Settings, stack: AsyncExitStack, connections: int, *, tracer: Tracer = NO_TRACER
+) -> Target:
     """The target, over a pool of that many connections, closed with the stack."""
     token = settings.ollama_token.get_secret_value() if settings.ollama_token else None
     reached = Target(
@@ -42,8 +58,26 @@ async def target(settings: Settings, stack: AsyncExitStack, connections: int) ->
         token,
         connect_timeout=settings.connect_timeout,
         connections=connections,
+        tracer=tracer,
     )
     return await stack.enter_async_context(reached)
+
+
+async def collector(settings: Settings, stack: AsyncExitStack) -> Target:
+    """Where FOREMAN_TRACES says that traces go, closed with the stack."""
+    assert settings.traces is not None
+    url = settings.traces.removesuffix("/v1/traces")  # as OpenTelemetry's own variable has it
+    reached = Target(url, connect_timeout=settings.connect_timeout, connections=1)
+    return await stack.enter_async_context(reached)
+
+
+def recording(settings: Settings, metrics: Metrics, due: Callable[[], None]) -> "Recording | None":
+    """Who traces, if anybody; `due` is called when there is enough to be delivered."""
+    if settings.traces is None:
+        return None
+    from foreman.recording import Recording
+
+    return Recording(settings.traces_share, partial(metrics.traced, "dropped"), due)
 
 
 def sender(settings: Settings, guarded: netguard.Rules) -> LazySender:
@@ -58,6 +92,19 @@ def sender(settings: Settings, guarded: netguard.Rules) -> LazySender:
         return Sender(GuardedTransport(guarded), signer, settings.webhook_timeout, wall_clock)
 
     return LazySender(build, signed=bool(settings.webhook_secret))
+
+
+def maintenance_plan(settings: Settings, database: Database) -> maintenance.Plan:
+    """When backups are made, and where they go."""
+    at = settings.backup_at
+    return maintenance.Plan(
+        database.directory,
+        settings.backup_dir or database.directory.backups,
+        None if at is None else partial(backup.is_due, at),
+        settings.backup_daily,
+        settings.backup_weekly,
+        settings.min_free_disk,
+    )
 
 
 def rules(settings: Settings) -> slot.Rules:

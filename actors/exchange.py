@@ -20,6 +20,11 @@ ASGIApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("foreman.edge")
 
+HANG_UP = "foreman.hang_up"
+"""An ASGI extension: a function that takes a cancel scope, to be cancelled when the client has gone
+and the app has heard its whole request. Until then the app hears `disconnect`, as in any server.
+What a client says on a websocket from then on is dropped."""
+
 INBOX = 10  # messages that the app may lag behind its client, each at most one read (64 KiB)
 
 
@@ -59,6 +64,7 @@ class Apps:
 
         self._ping_interval = config.websocket_ping_interval or 0.0
         self._inbox = inbox = _Inbox(scope["type"])
+        scope["extensions"][HANG_UP] = inbox.watch
         self._nursery.start_soon(self._run, app, scope, inbox, send_on, send)
         return inbox.put
 
@@ -107,12 +113,21 @@ class _Inbox:
         if kind == "websocket":
             self._last["code"] = 1006  # RFC 6455: closed without a closing frame
         self._sender, self._receiver = trio.open_memory_channel[Message](INBOX)
+        self._scope: trio.CancelScope | None = None  # of an app that need not hear of the end
+        self._whole = False  # the app has heard all of the request
+        self._closed = False
+
+    def watch(self, scope: trio.CancelScope) -> None:
+        """See HANG_UP."""
+        self._scope = scope
 
     async def put(self, message: Message) -> None:
         """Wait while the app lags behind. A disconnect never waits, nor do the deaf."""
         if message["type"] == self._last["type"]:
             self._last = message
             self.close()
+            return
+        if self._whole and self._scope is not None:
             return
         with suppress(trio.ClosedResourceError):
             try:
@@ -122,9 +137,25 @@ class _Inbox:
 
     async def receive(self) -> Message:
         try:
-            return await self._receiver.receive()
+            message = await self._next()
         except trio.EndOfChannel:
-            return self._last
+            message = self._last
+        if not message.get("more_body", False):
+            self._whole = True
+            self._cancel_if_over()
+        return message
+
+    async def _next(self) -> Message:
+        try:
+            return self._receiver.receive_nowait()  # saves a trip through the scheduler
+        except trio.WouldBlock:
+            return await self._receiver.receive()
 
     def close(self) -> None:
+        self._closed = True
         self._sender.close()
+        self._cancel_if_over()
+
+    def _cancel_if_over(self) -> None:
+        if self._closed and self._whole and self._scope is not None:
+            self._scope.cancel("the client hung up")

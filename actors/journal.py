@@ -59,10 +59,13 @@ class Journal:
             queued = await self.confirm()
 
         def step(tx: Transaction) -> JobRef:
+            if new and resident:
+                return tables.submit_running(tx, new)
             here = tables.submit(tx, new) if new else queued
             assert here is not None
-            claimed = tables.claim(tx, here, resident=resident)
-            return tables.start(tx, claimed, load_s=None) if resident else claimed
+            if resident:
+                return tables.claim_resident(tx, here)
+            return tables.claim(tx, here, resident=False)
 
         self._new = None
         self.state = State.WORKING if resident else State.LOADING

@@ -83,6 +83,15 @@ def open_listener(host: str, port: int, limits: EdgeLimits) -> socket.socket:
     return listener
 
 
+def adopt_listener(listener: socket.socket) -> socket.socket:
+    """A socket that listens already, with the options of one that `open_listener` opened.
+
+    Its backlog is left to whoever opened it.
+    """
+    _set_options(listener)
+    return listener
+
+
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # `localhost` often means ::1 first, while clients are configured with 127.0.0.1.
@@ -113,21 +122,23 @@ async def serve(
     *,
     shutdown: Callable[[], Awaitable[object]],
     grace: float,
+    connected: Callable[[int], None] = lambda change: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` (ASGI 3, without lifespan) on `sock` until `shutdown` returns; closes `sock`.
 
-    Then idle connections end at once, the others with their answer, or after `grace` seconds.
+    Then nobody is let in any more; each connection ends with its next answer, which says so, or
+    when it has been idle for a moment; and all of them after `grace` seconds.
     """
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-    clients = _Clients(app, limits)
+    clients = _Clients(app, limits, connected)
     async with trio.open_nursery() as connections:
         async with listener, trio.open_nursery() as entrance:
             entrance.start_soon(_let_in, listener, clients, connections)
             task_status.started()
             await shutdown()
             entrance.cancel_scope.cancel()
-        await clients.drain()
+        clients.drain()
         connections.cancel_scope.deadline = trio.current_time() + grace
 
 
@@ -155,7 +166,8 @@ async def _accept(listener: trio.SocketListener) -> trio.SocketStream:
 class _Clients:
     """The open connections, and how many each address holds."""
 
-    def __init__(self, app: ASGIApp, limits: EdgeLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: EdgeLimits, connected: Callable[[int], None]) -> None:
+        self._connected = connected
         self.room = trio.Semaphore(min(limits.max_connections, _files_for_clients()))
         self._app = app
         self._limits = limits
@@ -169,6 +181,7 @@ class _Clients:
         )
         self._open: set[Connection] = set()
         self._held: Counter[str] = Counter()
+        self._draining = False
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, from accept to close; gives its place in `room` back."""
@@ -186,16 +199,20 @@ class _Clients:
         client = ClientStream(stream)
         connection = Connection(self._app, self._config, self._context, self._patience, client)
         self._open.add(connection)
+        if self._draining:  # it was let in just before
+            connection.drain()
         self._held[origin] += 1
+        self._connected(1)
         try:
             await connection.run()
         finally:
+            self._connected(-1)
             self._open.remove(connection)
             self._held -= Counter((origin,))  # drops the key at zero
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """From here on every answer is the last of its connection."""
-        await self._context.terminated.set()
+        self._draining = True
         for connection in self._open:
             connection.drain()
 

@@ -93,7 +93,7 @@ async def write_later(
 ) -> Pending[outcome.Maybe[T]]:
     """Queue `do` behind what was sent before, without waiting for the disk."""
     message, pending = writing(do)
-    await store.send(message)
+    await put(store, message)
     return pending
 
 

@@ -93,7 +93,12 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """ingress -> worker: the daemon stops; refuse every waiting call, finish the running one."""
+    """ingress -> worker: the daemon stops; batch work ends now, calls go on until `refuse_at`.
+
+    What waits then, on trio's clock, is refused; the running call may finish.
+    """
+
+    refuse_at: float
 
 
 WorkerMessage = Call | Gone | Cancel | Unloaded | Describe | Drain
@@ -114,6 +119,15 @@ class EmbedCall:
     request: Request
     parts: trio.MemorySendChannel[ResponsePart]
     scope: trio.CancelScope
+    model: str = ""  # as the client named it
+
+
+# ------------------------------------------------------------------ to the traces
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """tracer -> traces, a channel of one: spans have ended, enough to deliver them."""
 
 
 # ------------------------------------------------------------------ to the webhooks

@@ -31,13 +31,15 @@ from foreman.executor import Executor
 from foreman.jobs import FailureCode, JobClass, JobId, Requeue
 from foreman.live_output import LiveOutputs
 from foreman.logs import about
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
 from foreman.queue_view import RunningJob, shown
 from foreman.reader import Reader
 from foreman.residency import Residency
 from foreman.rows import Artifact, Microseconds, Result
+from foreman.run_spans import RunSpans, job_span
 from foreman.scheduling import Limits, Rule
 from foreman.target import Target
+from foreman.tracing import NO_TRACER, Tracer
 from foreman.wire import ResponseFailed, ResponsePart
 
 log = logging.getLogger("foreman.slot")
@@ -59,6 +61,7 @@ class Ports:
     live: LiveOutputs
     execute: Executor
     now: Callable[[], Microseconds] = wall_clock
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Task:
     attempts: int = 1
     answer: BatchAnswer | None = None
     inline: int = 0
+    waited: float | None = None  # seconds from its arrival; None where it has been tried before
 
 
 @dataclass(slots=True)
@@ -100,13 +104,22 @@ class Occupant:
     scope: trio.CancelScope
     rule: Rule  # by which it was chosen
     load_s: float = 0.0
+    asked_at: float | None = None  # when, the model loaded, the target was asked
+    heard: bool = False  # the target has begun to answer
+    work_s: float = 0.0  # from `asked_at` to the end of the answer
     over: bool = False  # nothing of it is left but to write down its end
     evicted: str = ""  # why it was thrown out
+    given_back: bool = False  # it was taken out of the slot, and is to be done another time
 
     def evict(self, why: str) -> None:
         """Throw it out: unless it is over, it ends as cancelled."""
         self.evicted = why
         self.scope.cancel(why)
+
+    def give_back(self) -> None:
+        """Take it out: unless it is over, it ends as it would when the daemon stops."""
+        self.given_back = True
+        self.scope.cancel("the daemon stops")
 
     def shown(self, now: float) -> RunningJob:
         """What /queue says of it."""
@@ -142,11 +155,14 @@ async def _occupy(
     try:
         await task.journal.claim(resident=task.work.load is None)
         settlement = await _attempt(occupant, ports, rules, residency)
+        if occupant.asked_at is not None:
+            occupant.work_s = trio.current_time() - occupant.asked_at
         settlement, result, artifact = await _keep(task, settlement, ports)
         occupant.over = not isinstance(settlement, Again)
         await task.journal.end(settlement, result, artifact)
         if task.answer:
             ports.live.end(task.answer.output, complete=artifact is not None)
+            job_span(ports.tracer, task.job, task.admitted, task.attempts, settlement)
         return settlement
     except (StoreError, NoReply) as error:
         if isinstance(error, StaleJob) and task.job_class is JobClass.BATCH:
@@ -199,28 +215,58 @@ async def _refused(task: Task, error: Exception) -> Settlement:
 async def _attempt(
     occupant: Occupant, ports: Ports, rules: Rules, residency: Residency
 ) -> Settlement:
+    task = occupant.task
+    spans = RunSpans(ports.tracer, task.work, task.admitted, task.job, task.attempts)
+    settlement = None
+    try:
+        settlement = await _traced(occupant, ports, rules, residency, spans)
+        return settlement
+    finally:
+        spans.ended(settlement)
+
+
+async def _traced(
+    occupant: Occupant, ports: Ports, rules: Rules, residency: Residency, spans: RunSpans
+) -> Settlement:
     task, journal = occupant.task, occupant.task.journal
 
     async def loaded(load_s: float | None) -> None:
-        if load_s is not None and residency.loaded(task.admitted.fingerprint, load_s):
+        anew = load_s is not None and residency.loaded(task.admitted.fingerprint, load_s)
+        if load_s is not None and anew:
             occupant.load_s = load_s
-            ports.metrics.loaded(task.admitted.model, load_s)
+            ports.metrics.jobs.loaded(task.admitted.model, load_s)
+        spans.loaded(load_s, anew=anew)
         if task.work.load is not None:
             await journal.start(load_s)
+        occupant.asked_at = trio.current_time()
 
     async def sink(part: ResponsePart) -> None:
+        if not occupant.heard and isinstance(part, bytes):
+            _hear(occupant, ports)
+        if spans.awaiting:
+            spans.saw(part)
         await journal.confirm()  # no byte leaves before the claim is on disk
         await task.sink(part)
 
     with occupant.scope:
         try:
-            outcome = await attempt(ports.target, task.work, sink, rules.silence, loaded)
+            outcome = await attempt(ports.target, spans.work, sink, rules.silence, loaded)
             return settle(outcome, task.job_class, task.attempts, rules.max_attempts)
         except trio.BrokenResourceError:
             occupant.evicted = "the client hung up"  # nobody reads its answer any more
         except OutputTooLarge:
             return Fail(FailureCode.OUTPUT_TOO_LARGE, f"more than {rules.max_output} bytes")
+    if occupant.given_back and not occupant.evicted:
+        return put_back(task.job_class)
     return Fail(FailureCode.CANCELLED, occupant.evicted)
+
+
+def _hear(occupant: Occupant, ports: Ports) -> None:
+    occupant.heard = True
+    work, since = occupant.task.work, occupant.asked_at
+    if work.streamed and since is not None:
+        model = occupant.task.admitted.model
+        ports.metrics.jobs.answering(model, trio.current_time() - since)
 
 
 async def _tell(task: Task, part: ResponsePart) -> None:

@@ -13,6 +13,10 @@ from foreman.errors import TooManyRestarts
 log = logging.getLogger("foreman.supervisor")
 
 
+Told = Callable[[str], None]
+"""Hears the name of an actor that crashed and is started again."""
+
+
 class Run(Protocol):
     """An actor with its ports bound: starts, reports that it serves, returns when drained."""
 
@@ -48,6 +52,7 @@ async def keep_running(
     child: Child,
     budget: RestartBudget,
     pause: float,
+    restarted: Told = lambda actor: None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -71,6 +76,7 @@ async def keep_running(
             log.exception("%s crashed", child.name, extra={"actor": child.name})
             if not budget.spend(trio.current_time()):
                 raise TooManyRestarts(child.name) from crash
+            restarted(child.name)
         await trio.sleep(pause)
 
 
@@ -81,6 +87,7 @@ class Tier:
     children: Sequence[Child]
     grace: float
     budget: Callable[[], RestartBudget]
+    restarted: Told = lambda actor: None
     pause: float = 0.5
 
 
@@ -100,7 +107,7 @@ async def run_until(
     budget = tier.budget()
     async with trio.open_nursery() as nursery:
         for child in tier.children:
-            await nursery.start(keep_running, child, budget, tier.pause)
+            await nursery.start(keep_running, child, budget, tier.pause, tier.restarted)
         await run_until(stop, rest, ready)
         nursery.cancel_scope.deadline = trio.current_time() + tier.grace
         for child in tier.children:

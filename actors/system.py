@@ -1,13 +1,16 @@
 """The tree: which actors run, in which tier, who is wired to whom, and how they stop.
 
     tier 1   store                              the only writing connection
+             traces, if there are any           their collector
     tier 2   poller   worker   embed            the target
              webhooks                           the receivers
+             maintenance                        the disk
+             watchdog   pulse                   the service manager, Prometheus
     tier 3   ingress                            the clients
 
 Start top to bottom, stop bottom to top. Blocking sends only go down this list: ingress -> worker,
-poller, embed, webhooks, store; worker, webhooks -> store. What goes back up is a reply slot or a
-nudge.
+poller, embed, webhooks, store; worker, webhooks, watchdog -> store. What goes back up is a reply
+slot or a nudge.
 """
 
 import logging
@@ -17,38 +20,59 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors import embed, equipment, ingress, poller, slot, store, webhooks, worker
+from actors import (
+    embed,
+    equipment,
+    ingress,
+    maintenance,
+    poller,
+    pulse,
+    slot,
+    store,
+    watchdog,
+    webhooks,
+    worker,
+)
 from actors.desk import Channels, Desk
-from actors.listener import open_listener
+from actors.listener import adopt_listener, open_listener
 from actors.mailbox import nudge
 from actors.messages import (
     EmbedCall,
     PollerMessage,
     Posted,
     TestWebhook,
+    Traced,
     Wake,
     WorkerMessage,
     Write,
 )
 from actors.supervisor import Child, RestartBudget, Tier, run_until
 from foreman import netguard
+from foreman.activation import address_of
 from foreman.artifacts import ArtifactFiles
 from foreman.batch_lanes import wall_clock
 from foreman.config import Settings
 from foreman.database import Database, open_writer
+from foreman.disk import DataDir
 from foreman.event_log import bounds
 from foreman.event_tail import EventTail
 from foreman.executor import threaded
 from foreman.inventory import Inventory
 from foreman.live_output import LiveOutputs
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
+from foreman.metrics.gauges import take_stock
+from foreman.notify import NOBODY, Notifier
 from foreman.reader import Reader
 from foreman.retention import Retention
 from foreman.target import Target
+from foreman.tracing import NO_TRACER, Tracer
+
+if TYPE_CHECKING:
+    from foreman.recording import Recording
 
 log = logging.getLogger("foreman.system")
 
@@ -60,7 +84,7 @@ TESTS = 8  # webhooks tried by hand that have not begun
 TARGET_CONNECTIONS = 64  # of the pool for what is never queued
 
 # How the tiers share FOREMAN_SHUTDOWN_GRACE, which a stop takes at most in all.
-SHARES = (0.25, 0.375, 0.375)  # the store, the middle tier, the ingress
+SHARES = (0.25, 0.3, 0.45)  # the store, the middle tier, the ingress and the calls it waits for
 EDGE_SLACK = 0.5  # seconds; the ingress keeps its own time, and is cancelled if it cannot
 
 
@@ -89,32 +113,58 @@ async def serve(
     settings: Settings,
     *,
     stop: trio.Event | None = None,
+    inherited: socket.socket | None = None,
+    notifier: Notifier = NOBODY,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the daemon until a signal or `stop`; `started` gives the base URL it serves on.
 
+    It serves on the listening socket `inherited` if there is one, and tells `notifier` how it is.
     Raises StoreRefused or OSError when it cannot start, TooManyRestarts when it cannot go on.
     """
-    with open_writer(settings.data_dir, now=wall_clock(), ballast=settings.ballast) as database:
+    with open_writer(
+        settings.data_dir,
+        now=wall_clock(),
+        ballast=settings.ballast,
+        checkpoints=settings.checkpoint == "self",
+    ) as database:
         async with AsyncExitStack() as stack:
-            listener = stack.enter_context(
-                open_listener(settings.listen.host, settings.listen.port, equipment.edge(settings))
-            )
+            listener = stack.enter_context(_listener(settings, inherited))
             async with trio.open_nursery() as nursery:
                 stop = trio.Event() if stop is None else stop
                 await nursery.start(_heed_signals, stop, nursery.cancel_scope)
-                tiers = await _wire(settings, database, listener, stack)
-                ready = partial(_announce, listener, database, task_status)
+                nursery.start_soon(_tell_of_stop, stop, notifier)
+                tiers = await _wire(settings, database, listener, notifier, stack)
+
+                def ready() -> None:
+                    _announce(listener, database, task_status)
+                    notifier.ready(f"serving on {_url(listener)}")
+
                 await run_until(stop, tiers, ready)
                 nursery.cancel_scope.cancel("stopped")
     log.info("stopped")
 
 
+def _listener(settings: Settings, inherited: socket.socket | None) -> socket.socket:
+    if inherited is not None:
+        log.info("the service manager handed over the socket at %s", settings.listen)
+        return adopt_listener(inherited)
+    return open_listener(settings.listen.host, settings.listen.port, equipment.edge(settings))
+
+
+async def _tell_of_stop(stop: trio.Event, notifier: Notifier) -> None:
+    await stop.wait()
+    notifier.stopping("stopping: who waits is served while there is time")
+
+
+def _url(listener: socket.socket) -> str:
+    return f"http://{address_of(listener)}"
+
+
 def _announce(
     listener: socket.socket, database: Database, task_status: trio.TaskStatus[str]
 ) -> None:
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = _url(listener)
     found = database.recovered
     log.info("serving on %s", url, extra={"epoch": database.epoch, "requeued": found.requeued})
     task_status.started(url)
@@ -147,9 +197,10 @@ class _Inboxes:
     embed: _Channel
     webhooks: _Channel
     webhooks_posted: _Channel
+    traces: _Channel
 
 
-def _inboxes(stack: AsyncExitStack) -> _Inboxes:
+def _inboxes(stack: AsyncExitStack, metrics: Metrics) -> _Inboxes:
     inboxes = _Inboxes(
         _Channel(*trio.open_memory_channel[Write[Any]](WRITES)),
         _Channel(*trio.open_memory_channel[WorkerMessage](CALLS)),
@@ -158,11 +209,13 @@ def _inboxes(stack: AsyncExitStack) -> _Inboxes:
         _Channel(*trio.open_memory_channel[EmbedCall](EMBEDS)),
         _Channel(*trio.open_memory_channel[TestWebhook](TESTS)),
         _Channel(*trio.open_memory_channel[Posted](1)),
+        _Channel(*trio.open_memory_channel[Traced](1)),
     )
     for each in fields(inboxes):
         channel: _Channel = getattr(inboxes, each.name)
         stack.enter_context(channel.receive)
         stack.enter_context(channel.send)
+        metrics.watch_mailbox(each.name, channel.receive.statistics)
     return inboxes
 
 
@@ -179,6 +232,7 @@ class _Shared:
     live: LiveOutputs
     artifacts: ArtifactFiles
     guard: netguard.Rules
+    tracer: Tracer
     new_target: Callable[[int], Awaitable[Target]]  # over so many connections
 
 
@@ -186,28 +240,50 @@ async def _wire(
     settings: Settings,
     database: Database,
     listener: socket.socket,
+    notifier: Notifier,
     stack: AsyncExitStack,
 ) -> Sequence[Tier]:
     latest = _Latest(Inventory())
+    metrics = Metrics(latest.get)
+    inboxes = _inboxes(stack, metrics)
+    due = partial(nudge, inboxes.traces.send, Traced())
+    recording = equipment.recording(settings, metrics, due)
+    tracer = NO_TRACER if recording is None else recording
     shared = _Shared(
         settings,
-        _inboxes(stack),
+        inboxes,
         stack.enter_context(Reader(database.directory.database)),
-        Metrics(latest.get),
+        metrics,
         latest,
         EventTail(bounds(database.connection)[1]),
         LiveOutputs(),
         equipment.result_files(database),
         equipment.guard(settings, listener),
-        partial(equipment.target, settings, stack),
+        tracer,
+        partial(equipment.target, settings, stack, tracer=tracer),
     )
     middle = [await _poller(shared), await _worker(shared), await _embed(shared)]
     stores, others, edges = (settings.shutdown_grace * share for share in SHARES)
+    middle += [_webhooks(shared), _watchdog(shared, notifier), _pulse(shared)]
+    middle.append(_maintenance(shared, database))
+    ingress_ = await _ingress(shared, database.directory, listener, edges)
+    lowest = [_store(shared, database)]
+    if recording is not None:
+        lowest.append(await _traces(shared, recording, stack))
+    metrics.supervises(child.name for child in (*lowest, *middle, ingress_))
     return (
-        Tier([_store(shared, database)], stores, _strict),
-        Tier([*middle, _webhooks(shared)], others, _strict),
-        Tier([await _ingress(shared, listener, edges)], edges + EDGE_SLACK, _strict),
+        Tier(lowest, stores, _strict, metrics.restarted),
+        Tier(middle, others, _strict, metrics.restarted),
+        Tier([ingress_], edges, _strict, metrics.restarted),
     )
+
+
+async def _traces(shared: _Shared, recording: "Recording", stack: AsyncExitStack) -> Child:
+    from actors import traces  # with what only the extra `otel` brings
+
+    inbox, collector = shared.inboxes.traces, await equipment.collector(shared.settings, stack)
+    ports = traces.Ports(recording, collector, shared.metrics.traced)
+    return Child("traces", partial(traces.run, inbox.receive, ports), inbox.send.close)
 
 
 def _store(shared: _Shared, database: Database) -> Child:
@@ -217,7 +293,7 @@ def _store(shared: _Shared, database: Database) -> Child:
         inbox.receive,
         database,
         shared.tail.publish,
-        shared.metrics.committed,
+        shared.metrics,
         post=partial(nudge, shared.inboxes.webhooks_posted.send, Posted()),
         execute=threaded(1),
         now=wall_clock,
@@ -225,6 +301,15 @@ def _store(shared: _Shared, database: Database) -> Child:
         retention=Retention(shared.artifacts, shared.settings.retention),
     )
     return Child("store", run, inbox.send.close)
+
+
+def _maintenance(shared: _Shared, database: Database) -> Child:
+    plan = equipment.maintenance_plan(shared.settings, database)
+    stopping = trio.Event()
+    run = partial(
+        maintenance.run, plan, shared.metrics, stopping, execute=threaded(1), now=wall_clock
+    )
+    return Child("maintenance", run, stopping.set)
 
 
 async def _poller(shared: _Shared) -> Child:
@@ -246,6 +331,7 @@ async def _worker(shared: _Shared) -> Child:
         shared.artifacts,
         shared.live,
         threaded(1),
+        tracer=shared.tracer,
     )
     rules = equipment.rules(shared.settings)
     run = partial(worker.run, inboxes.worker.receive, inboxes.worker_wakes.receive, ports, rules)
@@ -254,7 +340,8 @@ async def _worker(shared: _Shared) -> Child:
 
 async def _embed(shared: _Shared) -> Child:
     inbox, settings = shared.inboxes.embed, shared.settings
-    ports = embed.Ports(await shared.new_target(settings.embed_concurrency), shared.metrics)
+    target = await shared.new_target(settings.embed_concurrency)
+    ports = embed.Ports(target, shared.metrics, shared.tracer)
     run = partial(embed.run, inbox.receive, ports, settings.embed_concurrency, settings.job_timeout)
     return Child("embed", run, inbox.send.close)
 
@@ -262,7 +349,14 @@ async def _embed(shared: _Shared) -> Child:
 def _webhooks(shared: _Shared) -> Child:
     inboxes = shared.inboxes
     sender = equipment.sender(shared.settings, shared.guard)
-    ports = webhooks.Ports(inboxes.store.send, shared.reader, sender, wall_clock, shared.metrics)
+    ports = webhooks.Ports(
+        inboxes.store.send,
+        shared.reader,
+        sender,
+        wall_clock,
+        shared.metrics,
+        tracer=shared.tracer,
+    )
     run = partial(
         webhooks.run,
         inboxes.webhooks.receive,
@@ -273,7 +367,20 @@ def _webhooks(shared: _Shared) -> Child:
     return Child("webhooks", run, inboxes.webhooks.send.close)
 
 
-async def _ingress(shared: _Shared, listener: socket.socket, grace: float) -> Child:
+def _pulse(shared: _Shared) -> Child:
+    stopping = trio.Event()
+    return Child("pulse", partial(pulse.run, shared.metrics.lagged, stopping), stopping.set)
+
+
+def _watchdog(shared: _Shared, notifier: Notifier) -> Child:
+    stopping = trio.Event()
+    run = partial(watchdog.run, shared.inboxes.store.send, notifier, stopping)
+    return Child("watchdog", run, stopping.set)
+
+
+async def _ingress(
+    shared: _Shared, directory: DataDir, listener: socket.socket, grace: float
+) -> Child:
     inboxes, settings = shared.inboxes, shared.settings
     stopping = trio.Event()
     channels = Channels(
@@ -299,10 +406,12 @@ async def _ingress(shared: _Shared, listener: socket.socket, grace: float) -> Ch
         desk,
         await shared.new_target(TARGET_CONNECTIONS),
         shared.metrics,
+        partial(take_stock, directory=directory, now=wall_clock),
         equipment.door(settings, shared.guard),
         equipment.edge(settings),
-        grace,
+        max(grace / 2, grace - EDGE_SLACK),
         stopping,
+        tracer=shared.tracer,
     )
     return Child("ingress", run, stopping.set)
 

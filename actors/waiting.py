@@ -13,6 +13,7 @@ from foreman import tables
 from foreman.attempt import Fail
 from foreman.jobs import FailureCode, Fingerprint, JobClass, JobId
 from foreman.tables import NewJob
+from foreman.tracing import NO_SPAN, Span
 from foreman.wire import ResponseFailed
 
 
@@ -24,6 +25,7 @@ class Waiting:
     arrived: float  # seconds on the monotonic clock
     submitted: Submitted | None = None
     journal: Journal | None = None  # of its last attempt, once there was one
+    span: Span = NO_SPAN  # of its wait
 
     @property
     def job(self) -> JobId:
@@ -52,6 +54,8 @@ class Waiting:
 
     async def leave(self, store: StoreInbox, code: FailureCode, text: str) -> None:
         """Journal that it leaves the queue unanswered, if the store has ever heard of it."""
+        self.span.fail(code.value)
+        self.span.end()
         if self.journal is not None or self.submitted is not None:
             await self.begin(store).end(Fail(code, text))
 

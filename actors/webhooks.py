@@ -18,14 +18,15 @@ from ulid import ULID
 from actors.mailbox import StoreInbox, respond, write
 from actors.messages import Posted, TestWebhook
 from foreman import delivery, ledger, outbox
-from foreman.delivery import Attempt, Uniform
+from foreman.delivery import Attempt, Uniform, Verdict
 from foreman.errors import NoReply, StoreError
 from foreman.lazy_sender import Sends
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
 from foreman.outbox import Message
 from foreman.reader import Reader
 from foreman.rows import Microseconds
 from foreman.tables import Transaction
+from foreman.tracing import NO_TRACER, Role, Span, Tracer
 
 log = logging.getLogger("foreman.webhooks")
 
@@ -46,6 +47,7 @@ class Ports:
     now: Callable[[], Microseconds]
     metrics: Metrics
     uniform: Uniform = random.uniform
+    tracer: Tracer = NO_TRACER
 
 
 @dataclass(slots=True)
@@ -109,7 +111,7 @@ async def _serve(state: _State, ports: Ports, url: str) -> None:
         for left in range(TURN, 0, -1):
             if message is None:
                 return
-            attempt = await ports.sender.send(url, message.id, message.body)
+            attempt = await _send(ports, message)
             on = left > 1 and not state.stopping
             message = await _record(ports, message, attempt, on=on)
     except (StoreError, NoReply) as error:
@@ -118,6 +120,31 @@ async def _serve(state: _State, ports: Ports, url: str) -> None:
     finally:
         state.busy.discard(url)
         state.changed.set()
+
+
+async def _send(ports: Ports, message: Message) -> Attempt:
+    """Make an attempt, which is a span in the trace of its job."""
+    span = ports.tracer.begin("POST", ports.tracer.job(message.job), Role.CLIENT)
+    try:
+        attempt = await ports.sender.send(message.endpoint, message.id, message.body)
+    except trio.Cancelled:
+        span.fail("cancelled")
+        raise
+    else:
+        _tell(span, message, attempt)
+        return attempt
+    finally:
+        span.end()
+
+
+def _tell(span: Span, message: Message, attempt: Attempt) -> None:
+    host = urlsplit(message.endpoint).hostname or ""  # the rest of a URL may be a secret
+    span.set({"http.request.method": "POST", "server.address": host})
+    span.set({"foreman.job.id": message.job, "foreman.webhook.id": message.id})
+    if attempt.status is not None:
+        span.set({"http.response.status_code": attempt.status})
+    if attempt.verdict is not Verdict.DELIVERED:
+        span.fail(attempt.verdict.value if attempt.status is None else str(attempt.status))
 
 
 async def _record(ports: Ports, message: Message, attempt: Attempt, *, on: bool) -> Message | None:

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import assert_never
 
@@ -32,7 +32,9 @@ from foreman.live_output import RunId
 from foreman.progress import Progress
 from foreman.queue_view import QueueView, lanes_of_calls, shown, waiting_calls
 from foreman.residency import Residency
+from foreman.run_spans import queued
 from foreman.scheduling import Idle, Lane, Run, WaitUntil, decide
+from foreman.tracing import Span
 from foreman.wire import Request, ResponseFailed, Route
 
 log = logging.getLogger("foreman.worker")
@@ -53,7 +55,9 @@ class _State:
     running: Occupant | None = None
     away: int = 0  # looks at the target, in a row, that found nobody
     lost: dict[JobId, int] = field(default_factory=dict[JobId, int])  # how often in a row
-    draining: bool = False
+    refuse_at: float = math.inf  # until then calls are taken
+    draining: trio.Event = field(default_factory=trio.Event)
+    closed: bool = False  # it is past `refuse_at`
     changed: trio.Event = field(default_factory=trio.Event)
     woken: trio.Event = field(default_factory=trio.Event)
 
@@ -78,6 +82,7 @@ async def run(
                 nursery.start_soon(_work, state, ports, rules)
                 nursery.start_soon(_heed, state, wakes)
                 nursery.start_soon(_expire, ports)
+                nursery.start_soon(_close, state, ports)
                 task_status.started()
                 async for message in messages:
                     await _receive(state, ports, rules, message)
@@ -103,6 +108,17 @@ async def _expire(ports: Ports) -> None:
         await trio.sleep(RECONCILE * random.uniform(1.0, 1.2))
 
 
+async def _close(state: _State, ports: Ports) -> None:
+    """Once the daemon stops: serve the calls while there is time, then refuse those left."""
+    await state.draining.wait()
+    if state.running is not None and state.running.task.job_class is JobClass.BATCH:
+        state.running.give_back()
+    state.changed.set()
+    await trio.sleep_until(state.refuse_at)
+    state.closed = True
+    await _release_all(state, ports)
+
+
 # ---------------------------------------------------------------- the mail
 
 
@@ -118,28 +134,36 @@ async def _receive(state: _State, ports: Ports, rules: Rules, message: WorkerMes
             state.residency.forget(model)
         case Describe(reply):
             respond(reply, _view(state))
-        case Drain():
-            state.draining = True
-            await _release_all(state, ports)
+        case Drain(refuse_at):
+            state.refuse_at = refuse_at
+            state.draining.set()
         case _:
             assert_never(message)
 
 
 async def _take(state: _State, ports: Ports, rules: Rules, call: Call) -> None:
     """Queue a call. Its row is written now if it must wait, or together with its claim."""
-    if state.draining or len(state.calls) >= rules.max_waiting:
+    if state.closed or len(state.calls) >= rules.max_waiting:
         respond(call.position, len(state.calls))
-        text = STOPPING if state.draining else BUSY
+        text = STOPPING if state.closed else BUSY
         refuse(call, ResponseFailed(503, text, retry_after=_retry_after(state)))
         return
     waiting = Waiting(call, trio.current_time())
     state.residency.arrived(waiting.fingerprint)
     next_one = _is_free(state) and not state.away
     state.calls.add(waiting)
-    respond(call.position, _position(state, call.job))
+    position = _position(state, call.job)
+    respond(call.position, position)
+    waiting.span = _wait_span(ports, call)
+    waiting.span.set({"foreman.queue.position": position})
     if not next_one:
         await waiting.submit(ports.store)
     state.changed.set()
+
+
+def _wait_span(ports: Ports, call: Call) -> Span:
+    trace = call.request.trace
+    return queued(ports.tracer, trace, call.admitted, call.job, JobClass.INTERACTIVE)
 
 
 def _is_free(state: _State) -> bool:
@@ -165,7 +189,7 @@ async def _drop(state: _State, ports: Ports, job: JobId, why: str) -> bool:
 
 async def _release_all(state: _State, ports: Ports) -> None:
     """Let go of every call that waits: neither a crash nor a stop may leave a client hanging."""
-    text = STOPPING if state.draining else INTERRUPTED
+    text = STOPPING if state.draining.is_set() else INTERRUPTED
     waiting = [each for lane in state.calls.order(None) for each in lane]
     left = [each for each in waiting if not state.is_running(each.job)]
     for each in left:
@@ -246,7 +270,7 @@ def _lanes(state: _State) -> list[Lane]:
         )
         for waiting in state.calls.heads()
     ]
-    return lanes + state.batch.lanes(served)
+    return lanes if state.draining.is_set() else lanes + state.batch.lanes(served)
 
 
 async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
@@ -259,8 +283,13 @@ async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
     if task is None:
         return
     occupant = state.running = Occupant(task, trio.current_time(), trio.CancelScope(), run.rule)
+    if waiting is None and state.draining.is_set():
+        occupant.give_back()  # it was chosen just before
     if waiting is not None:
-        ports.metrics.waited(task.job_class, occupant.since - waiting.arrived)
+        waiting.span.set({"foreman.rule": run.rule.value})
+        waiting.span.end()
+    if task.waited is not None:
+        ports.metrics.jobs.waited(task.admitted.model, task.job_class, task.waited)
     try:
         settlement = await occupy(occupant, ports, rules, state.residency)
     except BaseException:
@@ -273,7 +302,7 @@ async def _perform(state: _State, ports: Ports, rules: Rules, run: Run) -> None:
     if settlement is None:
         return  # somebody else was first
     _conclude(state, ports, run, occupant, settlement)
-    if occupant.scope.cancel_called and isinstance(settlement, Again):
+    if occupant.evicted and isinstance(settlement, Again):
         await _end_returned(state, ports, task, occupant.evicted)
 
 
@@ -286,9 +315,10 @@ async def _end_returned(state: _State, ports: Ports, task: Task, why: str) -> No
 def _call_task(state: _State, ports: Ports, waiting: Waiting) -> Task:
     call = waiting.call
     work = _work_for(state, call.job, call.request, call.route, call.admitted)
+    waited = trio.current_time() - waiting.arrived if waiting.journal is None else None
     journal = waiting.begin(ports.store)
     sink = partial(put, call.parts)
-    return Task(call.job, JobClass.INTERACTIVE, call.admitted, work, sink, journal)
+    return Task(call.job, JobClass.INTERACTIVE, call.admitted, work, sink, journal, waited=waited)
 
 
 async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Task | None:
@@ -312,10 +342,16 @@ async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Ta
     if job.row.expires_at is not None and job.row.expires_at <= ports.now():
         await journal.end(Fail(FailureCode.EXPIRED, tables.EXPIRED))
         return None
+    request = replace(job.request, trace=ports.tracer.job(ref.id))
+    since = 1000 * job.queued_at
+    span = queued(ports.tracer, request.trace, job.admitted, ref.id, JobClass.BATCH, since)
+    span.set({"foreman.rule": run.rule.value})
+    span.end()
     run_id = RunId(job.row.attempt, ref.version + 1)
     answer = BatchAnswer(rules.max_output, ports.live.begin(ref.id, run_id))
-    work = _work_for(state, ref.id, job.request, job.route, job.admitted)
+    work = _work_for(state, ref.id, request, job.route, job.admitted)
     inline = -1 if job.row.artifacts == "fetch" else rules.inline_result
+    waited = (ports.now() - job.row.submitted_at) / 1e6 if job.row.version == 1 else None
     return Task(
         ref.id,
         JobClass.BATCH,
@@ -326,6 +362,7 @@ async def _batch_task(state: _State, ports: Ports, rules: Rules, run: Run) -> Ta
         job.row.attempt,
         answer,
         inline,
+        waited,
     )
 
 
@@ -346,6 +383,8 @@ def _conclude(
     if isinstance(settlement, Again) and settlement.reason is Requeue.TARGET_LOST:
         state.away = 1  # a call keeps its place; nothing runs before the target was seen again
         state.lost[task.job] = state.lost.get(task.job, 0) + 1
+        if waiting := state.calls.find(task.job):
+            waiting.span = _wait_span(ports, waiting.call)
         state.residency.forget()
     else:
         state.lost.pop(task.job, None)
@@ -354,7 +393,8 @@ def _conclude(
     if isinstance(settlement, Finish):
         state.residency.used(run.lane.fingerprint, now, task.admitted.keep_alive)
     state.progress.concluded(run, occupant.load_s, now - occupant.since, now)
-    ports.metrics.concluded(task.admitted.model, task.job_class, settlement)
+    model, work_s = task.admitted.model, occupant.work_s
+    ports.metrics.jobs.concluded(model, task.job_class, settlement, work_s)
 
 
 # ---------------------------------------------------------------- what it shows

@@ -85,7 +85,7 @@ class RealDisk:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a start found: files it removed, and results whose file is gone."""
+    """What a start found: files it removed or put aside, and results whose file is gone."""
 
     removed: int
     missing: list[Place]
@@ -127,8 +127,12 @@ class ArtifactFiles:
         with suppress(OSError):
             self._path(job, attempt).unlink()
 
-    def sweep(self, connection: sqlite3.Connection) -> Swept:
-        """Remove what a crash left without a row; to be called before anything is published."""
+    def sweep(self, connection: sqlite3.Connection, keep: Path | None = None) -> Swept:
+        """Remove what a crash left without a row; to be called before anything is published.
+
+        With `keep` only drafts are removed, and whole files moved to that folder: after a restore
+        they may be results of jobs that the older database does not know.
+        """
         self._make(self._root)
         self._disk.sync_directory(self._root)  # a crash may have come before its own sync
         wanted = {
@@ -137,7 +141,10 @@ class ArtifactFiles:
         }
         found = set(self._ours())
         for path in found - wanted:
-            path.unlink(missing_ok=True)
+            if keep is None or path.suffix == DRAFT:
+                path.unlink(missing_ok=True)
+            else:
+                _move(path, keep / path.parent.name)
         missing = [(JobId(path.stem), int(path.suffix[1:])) for path in wanted - found]
         return Swept(len(found - wanted), sorted(missing))
 
@@ -169,6 +176,12 @@ class ArtifactFiles:
             self._disk.sync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _move(path: Path, folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.rename(folder / path.name)
+    sync_directory(folder)
 
 
 _IN_FILES = "SELECT job, attempt FROM artifacts INDEXED BY artifacts_in_files WHERE inline = 0"

@@ -8,7 +8,7 @@ from foreman.admission import Admitted, admit
 from foreman.errors import StoreError
 from foreman.jobs import JobId
 from foreman.live_output import LiveOutput
-from foreman.rows import JobRow, Result
+from foreman.rows import JobRow, Microseconds, Result
 from foreman.wire import Request, ResponseHead, ResponsePart, ResponseWhole, Route, route_for
 
 _HEADERS = ((b"content-type", b"application/json"),)
@@ -24,12 +24,13 @@ class OutputTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """The row, and what its stored body asks for."""
+    """The row, what its stored body asks for, and since when it has waited this time."""
 
     row: JobRow
     route: Route
     admitted: Admitted
     request: Request
+    queued_at: Microseconds
 
 
 def read_batch_job(connection: sqlite3.Connection, job: JobId) -> BatchJob | None:
@@ -48,7 +49,8 @@ def read_batch_job(connection: sqlite3.Connection, job: JobId) -> BatchJob | Non
     route = route_for("POST", row.endpoint)
     assert route is not None
     admitted = admit(route, _HEADERS, body)
-    return BatchJob(row, route, admitted, Request(b"POST", row.endpoint.encode(), _HEADERS, body))
+    request = Request(b"POST", row.endpoint.encode(), _HEADERS, body)
+    return BatchJob(row, route, admitted, request, tables.last_step(connection, row))
 
 
 class BatchAnswer:

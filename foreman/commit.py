@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import outcome
@@ -24,7 +25,8 @@ Answer = outcome.Maybe[Any]
 
 WAL_WORTH_COPYING = 1 << 20  # bytes; a short log is a short tail to lose to a flipped bit
 WAL_WORTH_CUTTING = 16 << 20
-WAL_ALARM = 64 << 20  # only a reader that does not end lets it grow so far
+WAL_ALARM = 64 << 20  # only a reader that lasts lets it grow so far: a backup, for a while
+WAL_PATIENCE = 180  # looks, of a few seconds each, before that is worth a word; then once more
 
 _SPOILT = frozenset(  # primary codes after which the whole transaction is void, not one operation
     {
@@ -58,11 +60,15 @@ class DiskFailed(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """One answer for each operation, in order, and what is to be told: see Transaction."""
+    """One answer for each operation, in order, and what is to be told: see Transaction.
+
+    `sync_s` is how long COMMIT took, None where nothing was committed or it went wrong at first.
+    """
 
     answers: list[Answer]
     events: list[Event] = field(default_factory=list[Event])
     posted: bool = False
+    sync_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -75,6 +81,12 @@ class Committer:
     commits: int = 0
     _tended: int = 0  # `commits` when `tend` last looked
     _copied: int = 0  # `commits` when the log was last copied into the database
+    _long: int = 0  # looks since when the log has been longer than WAL_ALARM
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was written since the last look."""
+        return self.commits == self._tended
 
     def reset(self) -> None:
         """Forget a transaction that a crashed store left open."""
@@ -87,29 +99,38 @@ class Committer:
         """
         tx, answers = self._transaction(now), list[Answer]()
         try:
-            _run(tx, operations, answers)
+            sync_s = _run(tx, operations, answers)
         except sqlite3.Error as error:
             log.error("a commit of %d operations failed: %s", len(operations), error)
             return self._settle(tx, operations, answers, error)
-        return self._committed(tx, answers)
+        return self._committed(tx, answers, sync_s)
 
     def tend(self) -> None:
         """To be called every few seconds: watch the free space, and shorten an idle log."""
         self._watch_space()
-        if self.commits == self._tended != self._copied:
-            self._shorten_log()
+        size = self._log_size()
+        self._watch_log(size)
+        if self.idle and self.commits != self._copied and self.database.checkpoints:
+            self._shorten_log(size)
         self._tended = self.commits
+
+    def log_has_grown(self) -> None:
+        """Something was written beside the commits: copy it, too, when there is time."""
+        self._copied = -1
 
     def _transaction(self, now: Microseconds) -> Transaction:
         return Transaction(
             self.database.connection, now, self.database.epoch, low_disk=self.low_disk
         )
 
-    def _committed(self, tx: Transaction, answers: list[Answer]) -> Committed:
-        self.commits += 1
+    def _committed(
+        self, tx: Transaction, answers: list[Answer], sync_s: float | None = None
+    ) -> Committed:
+        if not _all_failed(answers):  # what was rolled back leaves an idle log idle
+            self.commits += 1
         if tx.events:
             self.database.mark.write(tx.events[-1].seq)
-        return Committed(answers, tx.events, tx.posted)
+        return Committed(answers, tx.events, tx.posted, sync_s)
 
     def _settle(
         self,
@@ -119,7 +140,7 @@ class Committer:
         error: sqlite3.Error,
     ) -> Committed:
         """Find out what became of a transaction that failed as a whole, and act on it."""
-        self._give_up_if_lost(error)
+        self.give_up_if_lost(error)
         match _kind(error):
             case sqlite3.SQLITE_FULL:
                 return self._again(operations, tx.now)
@@ -142,7 +163,7 @@ class Committer:
             try:
                 _run(tx, [operation], answer)
             except sqlite3.Error as error:
-                self._give_up_if_lost(error)
+                self.give_up_if_lost(error)
                 answers.append(outcome.Error(_refusal(error)))
             else:
                 done = self._committed(tx, answer)
@@ -151,7 +172,8 @@ class Committer:
                 posted |= done.posted
         return Committed(answers, events, posted)
 
-    def _give_up_if_lost(self, error: sqlite3.Error) -> None:
+    def give_up_if_lost(self, error: sqlite3.Error) -> None:
+        """Raises DiskFailed for an error after which nobody knows what is on the disk."""
         if error.sqlite_errorcode in _LOST or _kind(error) in _LOST:
             raise DiskFailed(f"{self.database.directory.database}: {error}") from error
 
@@ -179,8 +201,19 @@ class Committer:
         elif not self.low_disk or free >= self.keep_free + ballast.size:
             self.low_disk = not ballast.hold()
 
-    def _shorten_log(self) -> None:
-        size = self.database.directory.wal.stat().st_size
+    def _log_size(self) -> int:
+        try:
+            return self.database.directory.wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _watch_log(self, size: int) -> None:
+        self._long = self._long + 1 if size > WAL_ALARM else 0
+        if self._long and self._long % WAL_PATIENCE == 0:
+            whose = "a reader that does not end keeps" if self.database.checkpoints else _ALONE
+            log.warning("%s the log at %d MiB", whose, size >> 20)
+
+    def _shorten_log(self, size: int) -> None:
         if size < WAL_WORTH_COPYING:
             return
         mode = "TRUNCATE" if size > WAL_WORTH_CUTTING else "PASSIVE"
@@ -189,7 +222,7 @@ class Committer:
         try:
             rows = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.Error as error:
-            self._give_up_if_lost(error)
+            self.give_up_if_lost(error)
             log.warning("the log could not be copied into the database: %s", error)
             return
         finally:
@@ -197,12 +230,16 @@ class Committer:
         [(pinned, frames, copied)] = rows
         if not pinned and frames == copied:
             self._copied = self.commits
-        elif size > WAL_ALARM:
-            log.warning("a reader that does not end keeps the log at %d MiB", size >> 20)
 
 
-def _run(tx: Transaction, operations: Sequence[Operation], answers: list[Answer]) -> None:
-    """One transaction. Raises sqlite3.Error, rolled back, when it failed as a whole."""
+_ALONE = "FOREMAN_CHECKPOINT=litestream, and it does not do its work (is it running?):"
+
+
+def _run(tx: Transaction, operations: Sequence[Operation], answers: list[Answer]) -> float | None:
+    """One transaction; see Committed for what it returns.
+
+    Raises sqlite3.Error, rolled back, when it failed as a whole.
+    """
     connection = tx.connection
     try:
         connection.execute("BEGIN IMMEDIATE")
@@ -210,7 +247,12 @@ def _run(tx: Transaction, operations: Sequence[Operation], answers: list[Answer]
             answers.append(_answer(tx, operations[0]))
         else:
             answers.extend(_in_savepoint(tx, operation) for operation in operations)
-        connection.execute("ROLLBACK" if _all_failed(answers) else "COMMIT")
+        if _all_failed(answers):
+            connection.execute("ROLLBACK")
+            return None
+        began = perf_counter()
+        connection.execute("COMMIT")
+        return perf_counter() - began
     except BaseException:
         connection.rollback()
         raise

@@ -7,6 +7,7 @@ are read; one that is not known is refused. In TOML the keys are lower case with
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -24,6 +25,7 @@ from foreman.errors import ConfigError
 from foreman.setting_types import (
     AllowList,
     ClientToken,
+    Collector,
     CommaList,
     Count,
     DataDir,
@@ -32,7 +34,9 @@ from foreman.setting_types import (
     LowerCase,
     ModelName,
     Secret,
+    Share,
     Size,
+    TimeOfDay,
     Timeout,
     Tokens,
     Url,
@@ -118,6 +122,22 @@ is ~/Library/Application Support/foreman."""
     ballast: Size = 64 * _MIB
     """Size of a file in the data folder that is given up when the disk is full, so that the end \
 of what runs can still be written; 64 MiB are some 50,000 jobs."""
+
+    backup_at: TimeOfDay = time(3, 30)
+    """When, by the local clock, a backup is made each day; one that was missed is made up for. \
+`off` makes none."""
+
+    backup_dir: DataDir | None = None
+    """Folder of the backups; unset, `backups` in the data folder. Another disk is better."""
+
+    backup_daily: Count = 7
+    """Of so many days the last backup is kept."""
+
+    backup_weekly: Count = 4
+    """Of so many weeks the last backup is kept as well."""
+
+    checkpoint: Annotated[Literal["self", "litestream"], LowerCase] = "self"
+    """Who moves the write-ahead log into the database: `litestream` where that replicates it."""
 
     embed_model: ModelName | None = None
     """The embedding model that stays loaded beside the worker model; its calls are never queued."""
@@ -223,7 +243,17 @@ the first is the newest. Unset, they go out unsigned."""
     """Time a stop may take in all, at most 10s; a job that still runs is queued again."""
 
     log_format: Annotated[Literal["console", "json"], LowerCase] = "console"
-    """Lines for people, or one JSON object a line."""
+    """Lines for people, or one JSON object a line. In systemd's journal the former carry their \
+priority, and no time of their own."""
+
+    traces: Collector | None = None
+    """Base URL of an OTLP/HTTP collector that is told of each request, like \
+`http://127.0.0.1:4318`; needs the extra `otel`. Unset, nothing is traced. `OTEL_*` variables are \
+never read."""
+
+    traces_share: Share = 1.0
+    """Share of the requests that is traced, 0 to 1, where the caller does not decide by sending a \
+W3C `traceparent`."""
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LowerCase] = "info"
     """The least severe lines to write."""
@@ -350,7 +380,7 @@ def _quoted(name: str, value: object) -> str:
     field = Settings.model_fields.get(name)
     secret = field is not None and any(isinstance(mark, Secret) for mark in field.metadata)
     # A URL with a user name in it is refused, and most likely has a password beside that name.
-    return "" if secret or (name == "ollama_url" and "@" in str(value)) else f"={value}"
+    return "" if secret or (name in ("ollama_url", "traces") and "@" in str(value)) else f"={value}"
 
 
 def _text(value: object) -> str:

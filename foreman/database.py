@@ -6,7 +6,7 @@ cannot checkpoint. SQLite up to 3.51.2 may corrupt a database that two connectio
 
 import os
 import sqlite3
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+from foreman import quarantine
 from foreman.audit import check, quick_check
 from foreman.disk import (
     Ballast,
@@ -26,10 +27,11 @@ from foreman.disk import (
     read_mark,
 )
 from foreman.errors import StoreRefused
+from foreman.header import RECOVER, check_version, read_version
 from foreman.migrations import create, migrate, unknown
 from foreman.recovery import Recovered, recover
 from foreman.rows import Microseconds
-from foreman.schema import APPLICATION_ID, MINIMUM_SQLITE, USER_VERSION
+from foreman.schema import MINIMUM_SQLITE
 from foreman.transitions import Transaction
 
 BUSY_TIMEOUT = 5_000  # ms; only a human's sqlite3 shell ever holds the lock
@@ -69,11 +71,12 @@ class Database:
     ballast: Ballast
     lock: int
     recovered: Recovered
+    checkpoints: bool = True
 
     def reopen(self) -> None:
         """A fresh connection after an I/O error: what the old one believes is worth nothing."""
-        self.connection.close()
-        self.connection = connect(self.directory.database, "rw", WRITER_PRAGMAS)
+        self._let_go()
+        self.connection = connect_writer(self.directory.database, self.checkpoints)
 
     def close(self) -> None:
         """End in good order: nothing to check and nothing to replay at the next start."""
@@ -82,8 +85,17 @@ class Database:
         connection.execute("PRAGMA analysis_limit = 400")  # rows of each index, not all of them
         connection.execute("PRAGMA optimize")
         connection.execute("UPDATE store SET dirty = 0")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.close()
+        if self.checkpoints:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the connection. The last one to be closed copies the log, which may not be ours."""
+        with ExitStack() as others:
+            if not self.checkpoints:
+                with suppress(StoreRefused):
+                    others.callback(open_reader(self.directory.database).close)
+            self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,15 +107,18 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         """Let go of the files. Without `close` before, the next start checks and recovers."""
-        self.connection.close()
+        self._let_go()
         os.close(self.mark.descriptor)
         os.close(self.lock)
 
 
-def open_writer(path: Path, *, now: Microseconds, ballast: int) -> Database:
+def open_writer(
+    path: Path, *, now: Microseconds, ballast: int, checkpoints: bool = True
+) -> Database:
     """Open, check, migrate and recover the database in this directory, or make one.
 
-    `ballast` bytes are held beside it, to be given up when the disk is full.
+    `ballast` bytes are held beside it, to be given up when the disk is full. Without `checkpoints`
+    the write-ahead log is never moved into the database: somebody else does that (Litestream).
     Raises StoreRefused, with the file and the reason, for anything that is not certainly ours and
     sound; then nothing was changed. The caller closes the database, as a context manager.
     """
@@ -112,36 +127,51 @@ def open_writer(path: Path, *, now: Microseconds, ballast: int) -> Database:
         raise StoreRefused(path, f"SQLite {sqlite3.sqlite_version} is older than {wanted}")
     directory = DataDir(path)
     try:
-        return _open(directory, now, Ballast(directory.ballast, ballast))
+        return _open(directory, now, Ballast(directory.ballast, ballast), checkpoints)
     except OSError as error:
         culprit = Path(error.filename or path)
         raise StoreRefused(culprit, f"cannot be used: {error.strerror}") from error
     except (sqlite3.Error, UnicodeDecodeError) as error:  # the driver quotes what is damaged
-        raise StoreRefused(directory.database, f"cannot be used: {error}") from error
+        raise _unusable(directory.database, error) from error
 
 
-def _open(directory: DataDir, now: Microseconds, ballast: Ballast) -> Database:
+def _open(directory: DataDir, now: Microseconds, ballast: Ballast, checkpoints: bool) -> Database:
     with ExitStack() as undo:
         prepare(directory)
         lock = hold_lock(directory.lock)
         undo.callback(os.close, lock)
+        quarantine.finish(directory)  # a restore that was interrupted
+        quarantine.tidy_up(directory)
         if free_bytes(directory.path) < ballast.size:
             ballast.release()  # starting takes a little room too
         promised = read_mark(directory.mark)
         if not directory.database.exists():
             _refuse_missing(directory, promised)
             create(directory.database)
-        _check_header(directory.database)
-        connection = connect(directory.database, "rw", WRITER_PRAGMAS)
+        # Before the first connection: closing the file would drop SQLite's locks on it.
+        check_file(directory.database)
+        read_version(directory.database)
+        logged = _has_log(directory)
+        if logged:  # a connection that writes would fold it in, and remove it, as it is closed
+            with closing(open_reader(directory.database)) as reader:
+                _check_contents(reader, directory, promised or 0)
+        connection = connect_writer(directory.database, checkpoints)
         undo.callback(connection.close)
-        _check_contents(connection, directory, promised or 0)
-        migrate(connection, directory.path / "backups")
+        if not logged:
+            _check_contents(connection, directory, promised or 0)
+        migrate(connection, directory.backups)
         mark = Mark.open(directory.mark)
         undo.callback(os.close, mark.descriptor)
         epoch, recovered = _claim(connection, now)
         ballast.hold()
         undo.pop_all()
-    return Database(directory, connection, epoch, mark, ballast, lock, recovered)
+    return Database(directory, connection, epoch, mark, ballast, lock, recovered, checkpoints)
+
+
+def connect_writer(path: Path, checkpoints: bool = True) -> sqlite3.Connection:
+    """The connection that writes."""
+    by_itself = {} if checkpoints else {"wal_autocheckpoint": 0}
+    return connect(path, "rw", WRITER_PRAGMAS | by_itself)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -181,18 +211,28 @@ def _set(connection: sqlite3.Connection, path: Path, pragmas: dict[str, object])
         try:
             connection.execute(f"PRAGMA {name} = {value}").fetchall()
             found = connection.execute(f"PRAGMA {name}").fetchall()
-        except sqlite3.Error as error:
-            raise StoreRefused(path, f"cannot be used: {error}") from error
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # it quotes what is damaged
+            raise _unusable(path, error) from error
         if found != [(value,)]:
             raise StoreRefused(path, f"PRAGMA {name} is {found}, not {value}; network file system?")
+
+
+def _unusable(path: Path, error: Exception) -> StoreRefused:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return StoreRefused(path, f"cannot be used: {error}" + (f". {RECOVER}" if damaged else ""))
+
+
+def _has_log(directory: DataDir) -> bool:
+    return directory.wal.exists() and directory.wal.stat().st_size > 0
 
 
 def _refuse_missing(directory: DataDir, promised: int | None) -> None:
     if promised is not None:
         raise StoreRefused(
             directory.database,
-            "is missing, but there was a database here. Put it back; to start empty on purpose, "
-            f"remove {directory.mark}",
+            "is missing, but there was a database here. Put it back, or `foreman restore latest`; "
+            f"to start empty on purpose, remove {directory.mark}",
         )
     if directory.wal.exists():
         raise StoreRefused(
@@ -200,56 +240,27 @@ def _refuse_missing(directory: DataDir, promised: int | None) -> None:
         )
 
 
-def _check_header(path: Path) -> None:
-    """Look at the file before SQLite does: opening a foreign database may already change it.
-
-    Must run before the first connection: closing the file would drop SQLite's locks on it.
-    """
-    check_file(path)
-    with path.open("rb") as file:
-        header = file.read(100)
-    if not header:
-        raise StoreRefused(path, "is empty: it was truncated")
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
-        raise StoreRefused(path, "is not an SQLite database, or its start is damaged")
-    application, version = _number(header, 68), _number(header, 60)
-    if application != APPLICATION_ID:
-        raise StoreRefused(path, f"belongs to another program (application id {application:#x})")
-    _check_version(path, version)
-
-
-def _number(header: bytes, offset: int) -> int:
-    return int.from_bytes(header[offset : offset + 4], "big")
-
-
-def _check_version(path: Path, version: int) -> None:
-    if version > USER_VERSION:
-        raise StoreRefused(
-            path,
-            f"was written by a newer foreman (schema {version}, this one knows {USER_VERSION})",
-        )
-
-
 def _check_contents(connection: sqlite3.Connection, directory: DataDir, promised: int) -> None:
     path = directory.database
     try:
         [(version,)] = connection.execute("PRAGMA user_version").fetchall()
-        _check_version(path, version)
+        check_version(path, version)
         strangers = unknown(connection)
         [(dirty, seq)] = connection.execute("SELECT dirty, seq FROM store").fetchall()
         problems = _damage(connection) if dirty else []
     except sqlite3.DatabaseError as error:
-        raise StoreRefused(path, f"is damaged: {error}") from error
+        raise StoreRefused(path, f"is damaged: {error}. {RECOVER}") from error
     if strangers:
         raise StoreRefused(path, f"has migrations unknown to this version: {', '.join(strangers)}")
     if problems:
         first, *others = problems
-        raise StoreRefused(path, f"is damaged: {first}; {len(others)} more findings like this")
+        more = f"; {len(others)} more findings like this" if others else ""
+        raise StoreRefused(path, f"is damaged: {first}{more}. {RECOVER}")
     if seq < promised:
         raise StoreRefused(
             path,
             f"ends at event {seq}, but event {promised} was announced: it is an older copy, or its "
-            f"-wal was removed or damaged. To accept the loss, remove {directory.mark}",
+            f"-wal was removed or damaged. {RECOVER}",
         )
 
 

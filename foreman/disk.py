@@ -30,6 +30,31 @@ class DataDir:
         return self.path / "foreman.db-wal"
 
     @property
+    def shm(self) -> Path:
+        """Shared memory of those who have the database open."""
+        return self.path / "foreman.db-shm"
+
+    @property
+    def restored(self) -> Path:
+        """A database that is whole and about to take the other one's place."""
+        return self.path / "foreman.db.restored"
+
+    @property
+    def backups(self) -> Path:
+        """Copies, unless the settings put them elsewhere; those from before a migration always."""
+        return self.path / "backups"
+
+    @property
+    def quarantine(self) -> Path:
+        """Databases that were replaced, each in a folder of its own; never cleared by us."""
+        return self.path / "quarantine"
+
+    @property
+    def artifacts(self) -> Path:
+        """Results that are too large for a row."""
+        return self.path / "artifacts"
+
+    @property
     def lock(self) -> Path:
         """Held with flock for as long as the daemon lives."""
         return self.path / "foreman.lock"
@@ -74,6 +99,20 @@ def _check_owner(path: Path, forbidden: int, advice: str) -> None:
         raise StoreRefused(path, f"belongs to somebody else ({_facts(path)}); {_who()}")
     if found.st_mode & forbidden:
         raise StoreRefused(path, f"{advice} ({_facts(path)})")
+
+
+def hand_over(folder: Path) -> None:
+    """What root made in a folder that is another user's becomes theirs: a service's, mostly.
+
+    For who is not root there is nothing to do.
+    """
+    if os.geteuid() != 0 or not folder.is_dir():
+        return
+    owner = folder.stat()
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a daemon at work beside us removes its own
+            if path.lstat().st_uid == 0 != owner.st_uid:
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _facts(path: Path) -> str:

@@ -4,6 +4,7 @@ ForemanError
   ConfigError            a setting is wrong; the message names it and what would be right
   StoreError
     StoreRefused         the database or its folder cannot be used; nothing was touched
+    BackupFailed         no backup could be made; the message says what to do
     StoreBusy            an outsider holds the write lock; try again
     StoreFull            the disk is full; nothing acknowledged was lost
     QueueFull            as many durable jobs wait as may
@@ -43,6 +44,10 @@ class StoreRefused(StoreError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class BackupFailed(StoreError):
+    """No copy of the database was made, or it is not good enough to count as one."""
 
 
 class StoreBusy(StoreError):

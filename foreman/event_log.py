@@ -1,14 +1,18 @@
 """The event log in the database: which events follow a cursor, and which of them are wanted."""
 
+import logging
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from foreman import names
+from foreman.errors import StoreError
 from foreman.jobs import JobClass, JobId, State
 from foreman.queries import get_job, read_event
 from foreman.rows import Event, JobRow
+
+log = logging.getLogger("foreman.store")
 
 SPAN = 1024  # events looked at in one question, however few of them are wanted
 _COLUMNS = "seq, job, n, previous_seq, epoch, state, attempt, at, detail, sum"
@@ -87,8 +91,20 @@ def events_after(
 ) -> list[Event]:
     """The wanted events after `after`, in order, none beyond `upto`.
 
-    Raises StoreError when one of them, or its job, is damaged.
+    Those that are damaged, or whose job is, are left out: whoever reads on sees by `previous_seq`
+    that one is missing, and the log of the daemon names it.
     """
+    return _sound(connection, _found(connection, after, limit, wanted, upto))
+
+
+def _found(
+    connection: sqlite3.Connection,
+    after: int,
+    limit: int,
+    wanted: EventFilter | None,
+    upto: int | None,
+) -> Sequence[Sequence[Any]]:
+    """The rows of these events, unread."""
     terms = {"events.seq > ?": (after,), **(wanted or EventFilter()).terms()}
     if upto is not None:
         terms["events.seq <= ?"] = (upto,)
@@ -96,7 +112,7 @@ def events_after(
     query = f"""SELECT {_EVENT} FROM events CROSS JOIN jobs ON jobs.id = events.job
         WHERE {" AND ".join(terms)} ORDER BY {_order(wanted)} LIMIT ?"""
     values = [value for each in terms.values() for value in each]
-    return _events(connection, connection.execute(query, (*values, limit)).fetchall())
+    return connection.execute(query, (*values, limit)).fetchall()
 
 
 def page_after(
@@ -105,15 +121,27 @@ def page_after(
     """The next page of the log. It looks at SPAN events at most, so it may well be empty."""
     pruned, last = bounds(connection)
     upto = last if wanted.job else min(after + SPAN, last)
-    events = events_after(connection, after, limit=limit, wanted=wanted, upto=upto)
-    return Page(events, events[-1].seq if len(events) == limit else upto, pruned, last)
+    found = _found(connection, after, limit, wanted, upto)
+    upto = found[-1][0] if len(found) == limit else upto
+    return Page(_sound(connection, found), upto, pruned, last)
 
 
 def page_of_job(connection: sqlite3.Connection, job: JobId, after: int, *, limit: int) -> Page:
-    """The next page of one job's log, of which retention leaves all or nothing."""
+    """The next page of one job's log, of which retention leaves all or nothing.
+
+    A cursor from before the last restore that is no event of this job may be one of a future that
+    was lost with it: then, too, what followed is gone.
+    """
     page = page_after(connection, after, limit=limit, wanted=EventFilter(job=job))
     gone = not page.events and get_job(connection, job) is None
+    if not gone and 0 < after < page.pruned_seq and not _is_of(connection, after, job):
+        return page
     return replace(page, pruned_seq=page.last_seq + 1 if gone else 0)
+
+
+def _is_of(connection: sqlite3.Connection, seq: int, job: JobId) -> bool:
+    query = "SELECT 1 FROM events WHERE seq = ? AND job = ?"
+    return bool(connection.execute(query, (seq, job)).fetchall())
 
 
 _LABELLED = """EXISTS (SELECT 1 FROM labels
@@ -125,12 +153,16 @@ def _order(wanted: EventFilter | None) -> str:
     return "events.n" if wanted and wanted.job else "events.seq"
 
 
-def _events(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) -> list[Event]:
+def _sound(connection: sqlite3.Connection, found: Sequence[Sequence[Any]]) -> list[Event]:
+    """The events of these rows, without what is damaged."""
     jobs: dict[JobId, JobRow] = {}
     events: list[Event] = []
     for values in found:
-        job = jobs.get(values[1]) or get_job(connection, values[1])
-        if job is not None:  # its foreign key says it is there
-            jobs[job.id] = job
-            events.append(read_event(values, job))
+        try:
+            job = jobs.get(values[1]) or get_job(connection, values[1])
+            if job is not None:  # its foreign key says it is there
+                jobs[job.id] = job
+                events.append(read_event(values, job))
+        except StoreError as damage:
+            log.error("left out of what a subscriber reads: event %d: %s", values[0], damage)
     return events

@@ -12,6 +12,8 @@ from foreman.outbox import FAR, MessageState
 from foreman.rows import Microseconds
 
 REPLAY_LIMIT = 10_000  # messages of one replay
+OWED_AT_MOST = 1_000  # endpoints that a look at the backlog takes in
+COUNTED = 10_000  # rows that it counts one by one
 
 
 class Turn(NamedTuple):
@@ -61,6 +63,17 @@ class Endpoint:
     last_success_at: Microseconds | None
     disabled_at: Microseconds | None
     reason: str | None
+
+
+class Backlog(NamedTuple):
+    """What is not delivered: messages first, then endpoints that something waits for."""
+
+    pending: int
+    lag_s: float  # for how long the oldest of them has been due
+    dead: int  # that are kept, up to COUNTED
+    waiting: int
+    held: int  # of those endpoints, the ones whose breaker is open
+    disabled: int  # endpoints, of the first COUNTED there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,15 @@ def list_endpoints(
     return [Endpoint(*row) for row in rows]
 
 
+def backlog(connection: sqlite3.Connection, now: Microseconds) -> Backlog:
+    """What the outbox owes. It looks at no more than the limits below, however much waits."""
+    [(owed, held, pending, oldest)] = connection.execute(_OWED, (now, OWED_AT_MOST)).fetchall()
+    [(dead,)] = connection.execute(_DEAD, (COUNTED,)).fetchall()
+    [(disabled,)] = connection.execute(_DISABLED, (COUNTED,)).fetchall()
+    lag = max(0, now - oldest) / 1e6 if oldest is not None else 0.0
+    return Backlog(int(pending), lag, dead, owed - int(held), int(held), disabled)
+
+
 def _attempts(connection: sqlite3.Connection, message: str) -> list[Try]:
     query = """SELECT attempt, at, seconds, status, error, reply FROM deliveries
         WHERE message = ? ORDER BY attempt"""
@@ -147,6 +169,14 @@ _LATER = "SELECT url, due_at FROM endpoints WHERE due_at > ? ORDER BY due_at LIM
 _DELIVERY = """SELECT outbox.id, endpoint, job, seq,
     (SELECT 'job.' || state FROM events WHERE events.seq = outbox.seq),
     outbox.state, due_at, created_at, settled_at FROM outbox"""
+_OWED = """SELECT count(*), total(held_until > ?1), total(pending), min(oldest) FROM (
+    SELECT held_until, pending, (SELECT min(outbox.due_at) FROM outbox INDEXED BY outbox_due
+        WHERE endpoint = url AND outbox.due_at IS NOT NULL) AS oldest
+    FROM endpoints INDEXED BY endpoints_due
+    WHERE endpoints.due_at IS NOT NULL ORDER BY endpoints.due_at LIMIT ?2)"""
+_DEAD = "SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 'dead' LIMIT ?)"
+_DISABLED = """SELECT count(*) FROM (SELECT disabled_at FROM endpoints LIMIT ?)
+    WHERE disabled_at IS NOT NULL"""
 _ENDPOINT = """SELECT url, pending,
     (SELECT count(*) FROM outbox WHERE endpoint = url AND outbox.state = 'dead'),
     failures, held_until, last_success_at, disabled_at, reason FROM endpoints

@@ -3,6 +3,9 @@
 Every module logs with `logging.getLogger("foreman.…")`; `extra={"key": value}` becomes fields, and
 inside `about(job)` each line carries the job's id, also those of libraries. A line that cannot be
 written is lost, never waited for and never an error: logs must not stop the work.
+
+Where the descriptor is the journal's, console lines say their priority as sd-daemon(3) wants it and
+leave the time to the journal.
 """
 
 import errno
@@ -34,6 +37,13 @@ STDERR = 2
 PIECE = 4096  # bytes; a pipe that polls as writable takes this much at once
 SHORTEST_SECRET = 6  # characters; blotting out shorter ones would shred every line
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n"}
+PRIORITIES = (  # as syslog(3) numbers them
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
+DEBUG_PRIORITY = 7
 CHATTY = ("asyncio", "hpack", "httpcore", "httpx", "hypercorn")
 
 
@@ -48,8 +58,9 @@ def configure(
     """
     _occupy_standard_streams()
     hidden = [text for text in secrets if len(text) >= SHORTEST_SECRET]
-    handler = _Stderr([*hidden, *(json.dumps(text)[1:-1] for text in hidden)])
-    handler.setFormatter(_formatter(format, colours=_wants_colours()))
+    journal = format == "console" and _is_journal()
+    handler = _Stderr([*hidden, *(json.dumps(text)[1:-1] for text in hidden)], journal=journal)
+    handler.setFormatter(_formatter(format, colours=_wants_colours(), times=not journal))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -64,9 +75,10 @@ def about(job: JobId) -> AbstractContextManager[None]:
 
 
 class _Stderr(logging.Handler):
-    def __init__(self, secrets: Sequence[str]) -> None:
+    def __init__(self, secrets: Sequence[str], *, journal: bool) -> None:
         super().__init__()
         self._secrets = secrets
+        self._journal = journal
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -75,6 +87,9 @@ class _Stderr(logging.Handler):
             line = f"{record.pathname}:{record.lineno}: this line cannot be logged: {error!r}"
         for secret in self._secrets:
             line = line.replace(secret, "[secret]")
+        if self._journal:  # which takes each line of a traceback for an entry of its own
+            priority = f"<{_priority(record.levelno)}>"
+            line = "\n".join(priority + each for each in line.splitlines())
         # Straight to the descriptor: what a failed write left in sys.stderr's buffer would fail
         # again when the interpreter ends, and turn exit status 0 into 120.
         with suppress(OSError):
@@ -89,14 +104,26 @@ def _write(data: bytes) -> None:
         data = data[os.write(STDERR, data[:PIECE]) :]
 
 
-def _formatter(format: Format, *, colours: bool) -> logging.Formatter:
+def _is_journal() -> bool:
+    """Whether descriptor 2 is the stream that systemd opened to the journal for this process."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    found = os.fstat(STDERR)
+    return (device, inode) == (str(found.st_dev), str(found.st_ino))
+
+
+def _priority(level: int) -> int:
+    return next((number for least, number in PRIORITIES if level >= least), DEBUG_PRIORITY)
+
+
+def _formatter(format: Format, *, colours: bool, times: bool) -> logging.Formatter:
     before: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if times:
+        before.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     last: list[structlog.typing.Processor]
     if format == "json":

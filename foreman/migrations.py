@@ -1,12 +1,12 @@
 """Bringing a database to this version's schema, each step whole or not at all."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foreman.disk import sync_directory
+from foreman import snapshot
 from foreman.errors import StoreRefused
 from foreman.schema import APPLICATION_ID, MIGRATIONS, Migration
 
@@ -15,24 +15,45 @@ if TYPE_CHECKING:
 
 SET = "foreman"
 
+RECORD = """
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+) STRICT;
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name");
+"""  # as sqlite-utils writes it, word for word: it goes on from there
+
 
 def create(path: Path) -> None:
     """A new, empty database: made under another name, so that it is never seen half made."""
-    draft = path.with_name(path.name + ".new")
-    for leftover in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm"), Path(f"{draft}-journal")):
-        leftover.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    connection = sqlite3.connect(draft, isolation_level=None)
-    try:
-        connection.execute("PRAGMA page_size = 4096")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # can only be chosen now
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        apply(connection, MIGRATIONS)
-    finally:
-        connection.close()
-    _sync(draft)
-    draft.rename(path)
-    sync_directory(path.parent)
+    with snapshot.drafted(path) as draft:
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute("PRAGMA page_size = 4096")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # can only be chosen now
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            _begin(connection)
+        finally:
+            connection.close()
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Bring an empty database to this version, exactly as `apply` would.
+
+    In plain SQL: sqlite-utils would cost a first start a quarter of its time, and memory for good.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in statements(RECORD):
+        connection.execute(statement)
+    for number, migration in enumerate(MIGRATIONS, start=1):
+        _take_step(connection, migration, number)
+        record = (SET, migration.name, str(datetime.now(UTC)))
+        columns = "migration_set, name, applied_at"
+        connection.execute(f"INSERT INTO _sqlite_migrations ({columns}) VALUES (?, ?, ?)", record)
+    connection.execute("COMMIT")
 
 
 def migrate(
@@ -48,7 +69,7 @@ def migrate(
 
 def apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
     """Run the migrations that this database has not seen, one transaction each."""
-    # 200 ms that a start without anything to migrate does not pay
+    # late: a start without anything to migrate does not pay for it
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
@@ -66,12 +87,13 @@ def unknown(connection: sqlite3.Connection) -> list[str]:
 
 
 def _step(migration: Migration, number: int) -> "Callable[[Database], None]":
-    def run(database: "Database") -> None:
-        for statement in statements(migration.script):
-            database.conn.execute(statement)
-        database.conn.execute(f"PRAGMA user_version = {number}")
+    return lambda database: _take_step(database.conn, migration, number)
 
-    return run
+
+def _take_step(connection: sqlite3.Connection, migration: Migration, number: int) -> None:
+    for statement in statements(migration.script):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {number}")
 
 
 def statements(script: str) -> Iterator[str]:
@@ -85,22 +107,9 @@ def statements(script: str) -> Iterator[str]:
 
 
 def _back_up(connection: sqlite3.Connection, copy: Path) -> None:
-    draft = copy.with_suffix(".new")
     try:
         copy.parent.mkdir(mode=0o700, exist_ok=True)
-        draft.unlink(missing_ok=True)
-        connection.execute("VACUUM INTO ?", (str(draft),))
-        draft.chmod(0o600)
-        _sync(draft)
-        draft.rename(copy)
-        sync_directory(copy.parent)
+        with snapshot.drafted(copy) as draft:
+            snapshot.copy_into(connection, draft)
     except (OSError, sqlite3.Error) as error:
         raise StoreRefused(copy, f"no copy could be made before the migration: {error}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

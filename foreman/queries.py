@@ -40,6 +40,14 @@ class LaneHead:
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedJob:
+    """A job whose row cannot be read, and why."""
+
+    id: JobId
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """How many batch jobs wait for one load."""
 
@@ -134,6 +142,14 @@ def get_job(connection: sqlite3.Connection, job: JobId) -> JobRow | None:
     return None
 
 
+def last_step(connection: sqlite3.Connection, job: JobRow) -> Microseconds:
+    """When the job came to be in the state that it is in."""
+    if job.version > 1:
+        for (at,) in connection.execute("SELECT at FROM events WHERE seq = ?", (job.last_seq,)):
+            return int(at)
+    return job.submitted_at
+
+
 def find_by_key(connection: sqlite3.Connection, owner: str, key: str) -> JobRow | None:
     """The job that this owner submitted with this Idempotency-Key."""
     query = f"SELECT {_JOB} FROM jobs WHERE owner = ? AND idempotency_key = ?"
@@ -181,8 +197,11 @@ def list_jobs(
     label: tuple[str, str] | None = None,
     before: JobId | None = None,
     limit: int = 100,
-) -> list[JobRow]:
-    """Newest first. `model` is a normalised name; the next page is `before` the last id of this."""
+) -> list[JobRow | DamagedJob]:
+    """Newest first. `model` is a normalised name; the next page is `before` the last id of this.
+
+    Jobs whose rows are damaged are among them, as such: they do not take the others with them.
+    """
     wanted = {
         "jobs.state = ?": state and state.value,
         "jobs.class = ?": job_class and job_class.value,
@@ -199,7 +218,19 @@ def list_jobs(
     where = f"WHERE {' AND '.join(terms)}" if terms else ""
     order = "labels.job" if label else "jobs.id"
     query = f"SELECT {_JOB} FROM {source} {where} ORDER BY {order} DESC LIMIT ?"
-    return [loaded(row) for row in connection.execute(query, (*values, limit)).fetchall()]
+    return [_listed(row) for row in connection.execute(query, (*values, limit)).fetchall()]
+
+
+def _listed(values: Sequence[Any]) -> JobRow | DamagedJob:
+    try:
+        return loaded(values)
+    except StoreError as damage:
+        return DamagedJob(JobId(_text(str(values[0]))), _text(str(damage)))
+
+
+def _text(text: str) -> str:
+    """What a flipped bit left of it, as text that can be told."""
+    return text.encode(errors="replace").decode()
 
 
 def events_of(connection: sqlite3.Connection, job: JobId) -> list[Event]:

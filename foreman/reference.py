@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from foreman import config, wire
 from foreman.jobs import MEANINGS, TRANSITIONS, FailureCode, Requeue, State
+from foreman.problem_codes import CODES
 from foreman.wire import Kind
 
 MADE = "Made by `python -m foreman.reference`; edit {source} instead."
@@ -25,6 +26,7 @@ def pages() -> dict[Path, str]:
     """Path in the repository -> its text."""
     return {
         Path("docs/reference/configuration.md"): configuration(),
+        Path("docs/reference/errors.md"): errors(),
         Path("docs/reference/job-states.md"): job_states(),
         Path("docs/reference/metrics.md"): metrics(),
         Path("docs/reference/routes.md"): routes(),
@@ -94,15 +96,18 @@ def env_example() -> str:
 
 def metrics() -> str:
     """docs/reference/metrics.md."""
-    from foreman.metrics import Metrics  # loads trio, and `foreman config` reads descriptions only
+    from foreman.metrics.counts import (
+        Metrics,  # loads trio, and `foreman config` reads descriptions only
+    )
 
     lines = [
         "# Metrics",
         "",
-        f"<!-- {MADE.format(source='foreman/metrics.py')} -->",
+        f"<!-- {MADE.format(source='foreman/metrics/')} -->",
         "",
         "`GET /metrics` answers in Prometheus' text format. A model is named only while the target",
-        "has it installed, a route only if foreman knows it; the rest counts as `other`.",
+        "has it installed, a route only if foreman knows it; the rest counts as `other`. What the",
+        "durations mean, a dashboard and alerts: [monitoring](../how-to/monitoring.md).",
         "",
         "| metric | kind | labels | meaning |",
         "| --- | --- | --- | --- |",
@@ -118,7 +123,7 @@ _KINDS = {
     Kind.METADATA: "Never queued; tags and version from memory while the target is away.",
     Kind.ADMIN: "403 unless FOREMAN_ALLOW_ADMIN=1; then streamed both ways.",
 }
-_OWN = (Kind.OWN, Kind.SUBMIT, Kind.EVENTS, Kind.RESULT)
+_OWN = (Kind.OWN, Kind.STATUS, Kind.SUBMIT, Kind.EVENTS, Kind.RESULT)
 
 
 def routes() -> str:
@@ -155,6 +160,55 @@ def job_states() -> str:
         lines += ["", f"## {title}", "", "| code | meaning |", "| --- | --- |"]
         lines += [f"| `{code}` | {MEANINGS[code]} |" for code in codes]
     return "\n".join(lines) + "\n"
+
+
+_ERRORS = """\
+On Ollama's routes, and on those of OpenAI and Anthropic, errors have the status and the shape that
+the target's own would have; what the target itself answers passes through as it is.
+
+| route | body |
+| --- | --- |
+| `/api/*` | `{"error": "..."}` |
+| `/v1/*` | `{"error": {"message": "...", "type": "...", "param": null, "code": null}}` |
+| `/v1/messages` | `{"type": "error", "error": {"type": "...", "message": "..."}}` |
+
+Where 200 has gone out already, a stream takes one more line or event with the error, and a single
+object is cut off: a client never takes half an answer for a whole one.
+
+On foreman's own routes it is `application/problem+json` (RFC 9457), whose `type` is always
+`about:blank`. A program goes by `code`, a person reads `detail`:
+
+```json
+{"type": "about:blank", "title": "Not Found", "status": 404,
+ "detail": "there is no job 01M7YF3E12HZD2FM3MA5KBPYDW", "code": "job_not_found"}
+```
+
+Before any route is looked at, 403 answers a foreign `Host` or `Origin`, and 401 a token that is
+wrong or missing; these have no code. 429 and most 503 carry `Retry-After`, in seconds.
+
+## Codes of the API
+
+| code | status | meaning |
+| --- | --- | --- |
+"""
+
+_OTHER_ERRORS = """
+## Other codes
+
+[Job states](job-states.md#error-codes) has the codes of jobs that have failed,
+[commands](cli.md#exit-status) the exit statuses, [foreman.llm](llm.md#errors) and the
+[Python client](../how-to/python-client.md#when-something-is-wrong) what they raise.
+"""
+
+
+def errors() -> str:
+    """docs/reference/errors.md."""
+    head = f"# Errors\n\n<!-- {MADE.format(source='foreman/problem_codes.py')} -->\n\n"
+    lines = [
+        f"| `{name}` | {code.status or 'several'} | {code.meaning} |\n"
+        for name, code in CODES.items()
+    ]
+    return head + _ERRORS + "".join(lines) + _OTHER_ERRORS
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:

@@ -6,6 +6,8 @@ A validator raises ValueError whose text says what would be right; `foreman.conf
 import os
 import sys
 from dataclasses import dataclass
+from datetime import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -60,7 +62,10 @@ def _client_tokens(value: object) -> tuple[ClientToken, ...]:
 def parse_path(value: object) -> Path:
     if not isinstance(value, str | Path) or "\0" in str(value):
         raise ValueError("write a path")
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("write a path; there is no such user's home") from None
 
 
 def _model_name(value: str) -> str:
@@ -69,21 +74,44 @@ def _model_name(value: str) -> str:
 
 
 def _webhook_secrets(value: object) -> tuple[SecretStr, ...]:
-    from foreman.signing import parse_secret  # with a library that only signing needs
-
     secrets = _comma_list(value)
-    for secret in secrets:
-        parse_secret(secret)
+    if secrets:  # the default is validated too
+        from foreman.signing import parse_secret  # with a library that only signing needs
+
+        for secret in secrets:
+            parse_secret(secret)
     return tuple(SecretStr(secret) for secret in secrets)
 
 
 def _allow_list(value: object) -> tuple[str, ...]:
-    from foreman.allow_list import parse_allow  # with the tables of international names
-
     entries = _comma_list(value)
-    for entry in entries:
-        parse_allow(entry)
+    if entries:
+        from foreman.allow_list import parse_allow  # with the tables of international names
+
+        for entry in entries:
+            parse_allow(entry)
     return entries
+
+
+def _collector(value: object) -> str:
+    url = parse_url(value)
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.proto") is None:
+        raise ValueError("traces need an extra: pip install 'foreman-ollama[otel]'")
+    return url
+
+
+def _time_of_day(value: object) -> time | None:
+    """`03:30`, or `off`."""
+    if isinstance(value, time) or value is None:
+        return value
+    text = str(value).strip().lower()
+    if text == "off":
+        return None
+    hour, _, minute = text.partition(":")
+    try:
+        return time(int(hour), int(minute))
+    except ValueError:
+        raise ValueError("write a time like 03:30, or off") from None
 
 
 def default_data_dir() -> Path:
@@ -93,12 +121,19 @@ def default_data_dir() -> Path:
     return parse_path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "foreman"
 
 
+TimeOfDay = Annotated[
+    time | None,
+    BeforeValidator(_time_of_day),
+    PlainSerializer(lambda at: f"{at:%H:%M}" if at else "off"),
+]
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size), Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Url = Annotated[str, BeforeValidator(parse_url)]
+Collector = Annotated[str, BeforeValidator(_collector)]
+Share = Annotated[float, Field(ge=0, le=1)]
 DataDir = Annotated[Path, BeforeValidator(parse_path)]
 Listen = Annotated[Address, BeforeValidator(parse_address), PlainSerializer(str)]
 Tokens = Annotated[

@@ -16,8 +16,10 @@ from foreman.jobs import JobClass, State
 from foreman.queries import find_by_key, queued_total
 from foreman.rows import NOTHING, Event, JobRef, JobRow, NewJob, as_submitted
 from foreman.transitions import (
+    AT_ONCE,
     JOIN_LANE,
     Transaction,
+    advance,
     insert,
     marks,
     next_event,
@@ -112,6 +114,22 @@ def submit(tx: Transaction, job: NewJob, max_queue: int | None = None) -> JobRef
         if refusal is not None:
             raise refusal
     [row] = _accept(tx, [job])
+    return row.ref
+
+
+def submit_running(tx: Transaction, job: NewJob) -> JobRef:
+    """Accept a call that has the slot already, its model loaded: it is `working`.
+
+    As `submit` and then `claim_resident`, with its row written once: every call that finds the
+    daemon idle begins with this.
+    """
+    first, *others = take_numbers(tx, 1 + len(AT_ONCE), 0)
+    born = _birth(tx, job, first)
+    entries = [born, *advance(tx, born[1], AT_ONCE, others)]
+    row = entries[-1][1]
+    insert(tx.connection, _INSERT_JOB, [stored(row)])
+    _store_beside(tx.connection, [job])
+    record(tx, entries)
     return row.ref
 
 

@@ -8,6 +8,7 @@ must hold of them in `foreman.audit`.
 from foreman.audit import check
 from foreman.folding import fold
 from foreman.queries import (
+    DamagedJob,
     Lane,
     LaneHead,
     artifacts_of,
@@ -19,6 +20,7 @@ from foreman.queries import (
     jobs_ahead,
     lane_counts,
     lane_heads,
+    last_step,
     list_jobs,
     queued_total,
 )
@@ -35,13 +37,14 @@ from foreman.rows import (
     NewJob,
     Result,
 )
-from foreman.submitting import Accepted, submit, submit_each, submit_once
+from foreman.submitting import Accepted, submit, submit_each, submit_once, submit_running
 from foreman.transitions import (
     CANCELLED,
     EXPIRED,
     Transaction,
     cancel,
     claim,
+    claim_resident,
     expire,
     fail,
     finish,
@@ -55,6 +58,7 @@ __all__ = [
     "EXPIRED",
     "Accepted",
     "Artifact",
+    "DamagedJob",
     "Detail",
     "Event",
     "Failure",
@@ -72,6 +76,7 @@ __all__ = [
     "cancel",
     "check",
     "claim",
+    "claim_resident",
     "events_of",
     "expire",
     "fail",
@@ -84,6 +89,7 @@ __all__ = [
     "jobs_ahead",
     "lane_counts",
     "lane_heads",
+    "last_step",
     "list_jobs",
     "queued_total",
     "recover",
@@ -93,4 +99,5 @@ __all__ = [
     "submit",
     "submit_each",
     "submit_once",
+    "submit_running",
 ]

@@ -16,6 +16,17 @@ import h11
 import trio
 
 from foreman.errors import TargetLost, TargetUnreachable
+from foreman.tracing import (
+    NO_SPAN,
+    NO_TRACER,
+    TRACEPARENT,
+    Role,
+    Span,
+    SpanContext,
+    Tracer,
+    Value,
+    traceparent,
+)
 from foreman.upstream import Address, Connection, Pool
 from foreman.wire import Header, Request
 
@@ -97,7 +108,8 @@ class Target:
     """One connection pool to the target. Each actor that speaks to it has its own.
 
     `url` is the base URL (http or https), `token` an optional bearer token for it,
-    `connect_timeout` in seconds. Use it as an async context manager.
+    `connect_timeout` in seconds. Requests that are traced are so here, too, and say so to the
+    target. Use it as an async context manager.
     """
 
     def __init__(
@@ -107,6 +119,7 @@ class Target:
         *,
         connect_timeout: float = 5.0,
         connections: int = 16,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         base = urlsplit(url.rstrip("/"))
         tls = ssl.create_default_context() if base.scheme == "https" else None
@@ -120,6 +133,9 @@ class Target:
             self._fixed.append((b"Authorization", b"Bearer " + token.encode()))
         address = Address(host, base.port or (443 if tls else 80), tls)
         self._pool = Pool(address, connect_timeout, trio.Semaphore(connections))
+        self._tracer = tracer
+        self._shown = f"{base.scheme}://{base.netloc}{base.path}"
+        self._place: dict[str, Value] = {"server.address": host, "server.port": address.port}
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,18 +157,34 @@ class Target:
         Leaving the block early cancels the request at the target. Raises TargetUnreachable when no
         connection could be made and TargetLost when it broke, also from iterating the body.
         """
-        connection = await self._connection()
+        span = NO_SPAN
+        if request.trace is not None:
+            span = self._span(request, request.trace)
         try:
-            response = await self._ask(connection, request, upload)
-            headers = backward(response.headers)
-            yield Answer(response.status_code, headers, _Body(connection))
+            connection = await self._connection()
+            try:
+                response = await self._ask(connection, request, upload, span.context)
+                _answered(span, response.status_code)
+                headers = backward(response.headers)
+                yield Answer(response.status_code, headers, _Body(connection))
+            finally:
+                self._pool.give_back(connection)
+        except BaseException as error:
+            span.fail("cancelled" if isinstance(error, trio.Cancelled) else type(error).__name__)
+            raise
         finally:
-            self._pool.give_back(connection)
+            span.end()
 
     async def fetch(self, request: Request, limit: int = 64 << 20) -> tuple[Answer, bytes]:
         """Send and read it all; for small answers. Raises as `send` does."""
         async with self.send(request) as answer:
             return answer, await answer.read(limit)
+
+    def _span(self, request: Request, parent: SpanContext) -> Span:
+        method = request.method.decode()
+        path = request.path.partition(b"?")[0].decode()  # a query may hold anything
+        said: dict[str, Value] = {"http.request.method": method, "url.full": self._shown + path}
+        return self._tracer.begin(method, parent, Role.CLIENT, attributes=said | self._place)
 
     async def _connection(self) -> Connection:
         try:
@@ -161,9 +193,16 @@ class Target:
             raise TargetUnreachable(_reason(error)) from error
 
     async def _ask(
-        self, connection: Connection, request: Request, upload: AsyncIterable[bytes] | None
+        self,
+        connection: Connection,
+        request: Request,
+        upload: AsyncIterable[bytes] | None,
+        trace: SpanContext | None,
     ) -> h11.Response:
         headers = [*self._fixed, *onward(request.headers), *_framing(request, upload is not None)]
+        if trace is not None:  # the target's spans, should it have any, are children of ours
+            headers = [each for each in headers if each[0] != TRACEPARENT]
+            headers.append((TRACEPARENT, traceparent(trace)))
         try:
             outgoing = h11.Request(
                 method=request.method, target=self._prefix + request.path, headers=headers
@@ -171,6 +210,12 @@ class Target:
             return await connection.ask(outgoing, request.body, upload)
         except (trio.BrokenResourceError, h11.ProtocolError) as error:
             raise TargetLost(_reason(error)) from error
+
+
+def _answered(span: Span, status: int) -> None:
+    span.set({"http.response.status_code": status})
+    if status >= 400:
+        span.fail(str(status))
 
 
 def _framing(request: Request, uploads: bool) -> list[Header]:

@@ -33,6 +33,10 @@ from foreman.rows import (
 CANCELLED = "cancelled on request"
 EXPIRED = "not started in the time it was given"
 
+Step = tuple[State, Detail]
+AT_ONCE: tuple[Step, ...] = ((State.LOADING, Detail(resident=True)), (State.WORKING, Detail()))
+"""From queued to working, where the model is loaded already."""
+
 
 @dataclass(slots=True)
 class Transaction:
@@ -52,12 +56,17 @@ class Transaction:
 
 def claim(tx: Transaction, ref: JobRef, *, resident: bool) -> JobRef:
     """queued -> loading: the job has the slot. `resident`: its model is loaded already."""
-    return _move(tx, ref, State.LOADING, Detail(resident=resident))
+    return _move(tx, ref, (State.LOADING, Detail(resident=resident)))
+
+
+def claim_resident(tx: Transaction, ref: JobRef) -> JobRef:
+    """queued -> loading -> working: the job has the slot, and its model is loaded already."""
+    return _move(tx, ref, *AT_ONCE)
 
 
 def start(tx: Transaction, ref: JobRef, *, load_s: float | None) -> JobRef:
     """loading -> working, after a load of `load_s` seconds, or None where nothing was loaded."""
-    return _move(tx, ref, State.WORKING, Detail(load_s=load_s))
+    return _move(tx, ref, (State.WORKING, Detail(load_s=load_s)))
 
 
 def finish(
@@ -80,12 +89,12 @@ def finish(
     if artifact is not None:
         _store_artifact(tx, ref.id, artifact)
     detail = Detail(tokens_in=tokens_in, tokens_out=tokens_out, incomplete=incomplete)
-    return _move(tx, ref, State.DONE, detail)
+    return _move(tx, ref, (State.DONE, detail))
 
 
 def fail(tx: Transaction, ref: JobRef, code: FailureCode, message: str) -> JobRef:
     """queued, loading or working -> failed, for good."""
-    return _move(tx, ref, State.FAILED, Detail(error=Failure(code, message)))
+    return _move(tx, ref, (State.FAILED, Detail(error=Failure(code, message))))
 
 
 def cancel(tx: Transaction, job: JobId) -> None:
@@ -131,27 +140,48 @@ def requeue(
     """
     due = None if not_before_us is None else moment(not_before_us)
     detail = Detail(reason=reason, message=message, not_before=due)
-    return _move(tx, ref, State.QUEUED, detail, charge=reason is Requeue.RETRY)
+    return _move(tx, ref, (State.QUEUED, detail), charge=reason is Requeue.RETRY)
 
 
-def _move(
-    tx: Transaction, ref: JobRef, to: State, detail: Detail, *, charge: bool = False
-) -> JobRef:
-    """One transition. Raises StaleJob when the row is not where `ref` says."""
-    if to not in TRANSITIONS[ref.state]:
-        raise ValueError(f"a job cannot go from {ref.state} to {to}")
+def _move(tx: Transaction, ref: JobRef, *steps: Step, charge: bool = False) -> JobRef:
+    """One transition, or several of one moment. Raises StaleJob when `ref` is not where it is."""
+    _check(ref.state, steps)
     before = _guarded(tx.connection, ref)
-    queued = (to is State.QUEUED) - (ref.state is State.QUEUED)
-    [seq] = take_numbers(tx, 1, _recount(tx.connection, before, queued))
-    event = next_event(tx, before, to, before.attempt + charge, detail, seq)
-    after = follow(before, event)
+    queued = (steps[-1][0] is State.QUEUED) - (ref.state is State.QUEUED)
+    numbers = take_numbers(tx, len(steps), _recount(tx.connection, before, queued))
+    entries = advance(tx, before, steps, numbers, charge=charge)
+    after = entries[-1][1]
     values = stored(after)
     lived = values[len(SUBMITTED) :]
     changed = tx.connection.execute(_UPDATE_JOB, (*lived, checksum(values), *_guard(ref)))
     if changed.rowcount != 1:
         raise StaleJob(ref.id)
-    record(tx, [(event, after)])
+    record(tx, entries)
     return after.ref
+
+
+def _check(state: State, steps: Sequence[Step]) -> None:
+    for to, _ in steps:
+        if to not in TRANSITIONS[state]:
+            raise ValueError(f"a job cannot go from {state} to {to}")
+        state = to
+
+
+def advance(
+    tx: Transaction,
+    row: JobRow,
+    steps: Sequence[Step],
+    numbers: Iterable[int],
+    *,
+    charge: bool = False,
+) -> list[tuple[Event, JobRow]]:
+    """Each step's event, with the job as that makes it."""
+    entries: list[tuple[Event, JobRow]] = []
+    for (to, detail), seq in zip(steps, numbers, strict=True):
+        event = next_event(tx, row, to, row.attempt + charge, detail, seq)
+        row = follow(row, event)
+        entries.append((event, row))
+    return entries
 
 
 def _guarded(connection: sqlite3.Connection, ref: JobRef) -> JobRow:
@@ -209,14 +239,15 @@ def next_event(
 
 def record(tx: Transaction, entries: Sequence[tuple[Event, JobRow]]) -> None:
     """Write the events, each with its job as that made it, and the webhooks that tell of them."""
-    insert(tx.connection, _INSERT_EVENT, (_event_values(event) for event, _ in entries))
+    insert(tx.connection, _INSERT_EVENT, (event_values(event) for event, _ in entries))
     for event, row in entries:
         tx.events.append(event)
         if row.webhook is not None:
             tx.posted |= _post(tx.connection, event, row)
 
 
-def _event_values(event: Event) -> tuple[object, ...]:
+def event_values(event: Event) -> tuple[object, ...]:
+    """The event's row without its checksum."""
     return (
         event.seq,
         event.job,

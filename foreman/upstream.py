@@ -3,6 +3,7 @@
 Everything a relay needs and nothing else: no redirects, cookies, decoding or proxies.
 """
 
+import os
 import ssl
 from collections.abc import AsyncIterable
 from contextlib import suppress
@@ -34,8 +35,8 @@ class Connection:
     """
 
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        self._stream, self._socket = stream, plain.socket
+        self._plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._stream, self._socket = stream, self._plain.socket
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self._idle_since = 0.0
 
@@ -81,7 +82,7 @@ class Connection:
     ) -> None:
         head = self._encoded(request)
         if upload is None and len(body) <= SMALL:
-            await self._stream.send_all(
+            await self._send_whole(
                 head + self._encoded(h11.Data(body)) + self._encoded(h11.EndOfMessage())
             )
             return
@@ -92,6 +93,18 @@ class Connection:
             async for piece in upload:
                 await self._stream.send_all(self._encoded(h11.Data(piece)))
         await self._stream.send_all(self._encoded(h11.EndOfMessage()))
+
+    async def _send_whole(self, data: bytes) -> None:
+        """What the kernel takes goes at once: `send_all` would cost two turns of the event loop."""
+        if self._stream is self._plain:
+            try:
+                data = data[os.write(self._socket.fileno(), data) :]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+        if data:
+            await self._stream.send_all(data)
 
     def _encoded(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> bytes:
         return self._http.send(event) or b""

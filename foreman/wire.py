@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from foreman.tracing import SpanContext
+
 Header = tuple[bytes, bytes]
 
 
@@ -17,6 +19,7 @@ class Kind(StrEnum):
     METADATA = "metadata"  # proxied at once, never queued
     ADMIN = "admin"  # 403 unless FOREMAN_ALLOW_ADMIN; streamed both ways
     OWN = "own"  # foreman's own API
+    STATUS = "status"  # of it, how the daemon is, asked while it idles
     SUBMIT = "submit"  # of it, what is asked too often for a framework
     EVENTS = "events"  # of it, the event log: NDJSON, or a websocket
     RESULT = "result"  # of it, what jobs left behind, streamed
@@ -77,10 +80,10 @@ ROUTES: tuple[Route, ...] = (
     Route(("DELETE",), "/api/delete", Kind.ADMIN),
     Route(_POST, "/api/signout", Kind.ADMIN),
     Route(("DELETE",), "/api/user/keys/{key}", Kind.ADMIN),
-    Route(_GET, "/healthz", Kind.OWN, Dialect.OWN),
-    Route(_GET, "/readyz", Kind.OWN, Dialect.OWN),
-    Route(_GET, "/metrics", Kind.OWN, Dialect.OWN),
-    Route(("GET",), "/queue", Kind.OWN, Dialect.OWN),
+    Route(_GET, "/healthz", Kind.STATUS, Dialect.OWN),
+    Route(_GET, "/readyz", Kind.STATUS, Dialect.OWN),
+    Route(_GET, "/metrics", Kind.STATUS, Dialect.OWN),
+    Route(("GET",), "/queue", Kind.STATUS, Dialect.OWN),
     Route(("GET",), "/openapi.json", Kind.OWN, Dialect.OWN),
     Route(_POST, "/jobs", Kind.SUBMIT, Dialect.OWN),
     Route(_POST, "/jobs/bulk", Kind.SUBMIT, Dialect.OWN),
@@ -102,12 +105,16 @@ ROUTES: tuple[Route, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the target, body and all: the client's bytes, never re-encoded."""
+    """One request to the target, body and all: the client's bytes, never re-encoded.
+
+    `trace` is the span it belongs to, where it is traced.
+    """
 
     method: bytes
     path: bytes
     headers: tuple[Header, ...] = ()
     body: bytes = b""
+    trace: SpanContext | None = None
 
 
 @dataclass(frozen=True, slots=True)

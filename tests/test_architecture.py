@@ -32,6 +32,7 @@ LONG = {
     "foreman/attempt.py": "one attempt, every way it can end, and what each end means",
     "foreman/config.py": "every setting, with its documentation beside it",
     "foreman/embedded/llama.py": "one library's every peculiarity, in one place",
+    "foreman/transitions.py": "every change a job can undergo, and the one way to write it",
     "foreman/outbox.py": "a message's life, from the commit that caused it to its end or replay",
 }
 """Files above the limit, and why they are better whole."""
@@ -79,6 +80,40 @@ def test_a_command_starts_without_the_servers_libraries(module: str) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert not SLOW_TO_IMPORT.intersection(ran.stdout.split())
+
+
+NOTHING_TO_TRACE = """
+import sys, trio
+from pathlib import Path
+from actors import system
+from foreman.config import Address, Settings
+
+async def main():
+    stop = trio.Event()
+    listen = Address("127.0.0.1", 0)
+    settings = Settings(data_dir=Path(sys.argv[1]), listen=listen, ballast=4096, min_free_disk=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: system.serve(
+            settings, stop=stop, task_status=task_status))
+        stop.set()
+
+trio.run(main)
+print(*sys.modules)
+"""
+
+
+def test_a_daemon_that_does_not_trace_has_nothing_of_opentelemetrys(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", NOTHING_TO_TRACE, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    loaded = ran.stdout.split()
+    assert "actors.worker" in loaded
+    ours = {"actors.traces", "foreman.otlp", "foreman.recording"}
+    assert not [each for each in loaded if each in ours or each.startswith(("opentel", "google"))]
 
 
 def test_a_file_is_short_or_has_a_reason() -> None:

@@ -3,7 +3,8 @@
 Ollama's routes are relayed by `inference` and `passthrough`; foreman's own API is a Quart app.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from posixpath import normpath
 
@@ -15,9 +16,14 @@ from foreman.api.inference import Embedding, Waits
 from foreman.api.ports import Ports
 from foreman.api.replies import TEXT, refuse
 from foreman.api.results import Results
+from foreman.api.status import Status
 from foreman.api.submissions import Intake
+from foreman.api.traced import tracing
 from foreman.api.websocket import Handshake
+from foreman.metrics.http_series import Answered, Asked
 from foreman.wire import Kind, Route, routes_at
+
+Measured = Callable[[Answered], AbstractContextManager[Asked]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +38,44 @@ class Door:
     max_subscribers: int
 
 
-def build(ports: Ports, door: Door, own: ASGIApp, counted: Callable[[str, int], None]) -> ASGIApp:
-    """The ASGI app. `own` answers foreman's own routes; `counted(route, status)` hears of each."""
+def build(
+    ports: Ports,
+    door: Door,
+    own: ASGIApp,
+    measured: Measured,
+    exposition: Callable[[], Awaitable[bytes]],
+) -> ASGIApp:
+    """The ASGI app.
+
+    `own` answers foreman's own routes that stand on Quart, `measured` is around each exchange,
+    `exposition` gives the metrics in Prometheus' text format.
+    """
     events = EventStreams(ports.desk, door.max_subscribers)
     results = Results(ports.desk)
+    status = Status(ports.desk, exposition)
+    traced = tracing(ports.tracer)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         asked = Handshake if scope["type"] == "websocket" else Exchange
         exchange = asked(scope, receive, send)
-        try:
+        with measured(exchange) as request, suppress(ClientGone), traced(exchange):
             route = await _enter(exchange, door)
             if route is None:
-                pass
-            elif route.kind is Kind.EVENTS:
+                return
+            request.enter(route)
+            if route.kind is Kind.EVENTS:
                 await events.handle(exchange, door.gate.owner(exchange.client))
             elif isinstance(exchange, Handshake):
                 await refuse(exchange, route.dialect, 400, "there is no websocket here")
             elif route.kind is Kind.RESULT:
                 await results.handle(exchange, door.gate.owner(exchange.client))
+            elif route.kind is Kind.STATUS:
+                await status.handle(exchange)
             elif route.kind is Kind.OWN:
                 named = scope | {"path": exchange.path, OWNER: door.gate.owner(exchange.client)}
                 await own(named, receive, exchange.send)
             else:
                 await _answer(exchange, route, ports, door)
-            counted(route.path if route else "", exchange.status)
-        except ClientGone:
-            counted("", 499)
 
     return app
 
@@ -73,7 +91,7 @@ async def _answer(exchange: Exchange, route: Route, ports: Ports, door: Door) ->
         case Kind.SUBMIT:
             submit = submissions.bulk if route.path == "/jobs/bulk" else submissions.single
             await submit(exchange, ports, door.waits, door.intake)
-        case Kind.OWN | Kind.EVENTS | Kind.RESULT:
+        case Kind.OWN | Kind.STATUS | Kind.EVENTS | Kind.RESULT:
             raise AssertionError("these are not answered here")
 
 

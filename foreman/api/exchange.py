@@ -4,11 +4,13 @@ Ollama's routes are relayed as bytes, so they stand on ASGI itself; foreman's ow
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter
 from typing import Any, Self
 from urllib.parse import quote
 
 import trio
 
+from foreman.tracing import NO_SPAN
 from foreman.wire import Header
 
 Scope = dict[str, Any]
@@ -52,6 +54,8 @@ class Exchange:
         self.extra: list[Header] = []
         self.client = ""  # the name of its token, once that was checked
         self.status = 0  # as sent; 0 while nothing is committed
+        self.span = NO_SPAN  # of the whole of it
+        self.head_at = 0.0  # when it was (perf_counter)
         self._streams = False  # the head that went out promised lines or events
         self._midway = False  # and one of them has begun
         self._receive = receive
@@ -118,6 +122,7 @@ class Exchange:
         """Send an ASGI message; the extra headers join the head."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.head_at = perf_counter()
             kind = dict(message["headers"]).get(b"content-type", b"")
             self._streams = kind.startswith(STREAMS)
             message["headers"] = [*message["headers"], *self.extra]

@@ -68,16 +68,18 @@ async def handle(
     except NoReply:
         await refuse(exchange, route.dialect, 503, DROPPED)
         return
-    request = Request(exchange.method.encode(), exchange.target, exchange.headers, body)
+    trace = exchange.span.context
+    request = Request(exchange.method.encode(), exchange.target, exchange.headers, body, trace)
     if admitted.unload:
         await unload(exchange, route, ports, request, admitted, waits.metadata)
     elif is_cloud(admitted, ports.desk):
         await relay_unqueued(exchange, route, ports.target, request, inf)
     elif bypass:
-        async with ports.desk.embed(request) as parts:
+        async with ports.desk.embed(request, admitted.model) as parts:
             await Relay(exchange, route.dialect, False, inf, inf).run(parts)
     else:
         async with ports.desk.call(route, admitted, request, exchange.client) as queued:
+            exchange.span.set({"foreman.job.id": queued.job})
             exchange.extra += [
                 (b"x-foreman-job", queued.job.encode()),
                 (b"x-foreman-position", b"%d" % queued.position),

@@ -11,7 +11,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from foreman import records, tables
-from foreman.api.job_view import JobPage, JobView, job_view
+from foreman.api.job_view import DamagedJobView, JobPage, JobView, job_view
 from foreman.api.parameters import (
     LONGEST_WAIT,
     WAIT,
@@ -69,7 +69,10 @@ def add(app: QuartTrio, ports: Ports) -> None:
         rows = await desk.read(listed)
         page = rows[:wanted]
         following = page[-1].id if len(rows) > wanted else None
-        return json_response(JobPage([job_view(row) for row in page], following))
+        sound = [job_view(row) for row in page if isinstance(row, JobRow)]
+        others = [row for row in page if not isinstance(row, JobRow)]
+        damaged = [DamagedJobView(row.id, row.detail) for row in others]
+        return json_response(JobPage(sound, following, damaged))
 
     @app.get("/jobs/<job_id>")
     async def job(job_id: str) -> Response:

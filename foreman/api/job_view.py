@@ -66,11 +66,22 @@ class JobView(msgspec.Struct, frozen=True, rename={"job_class": "class"}):
     result: Any
 
 
-class JobPage(msgspec.Struct, frozen=True):
-    """Jobs, the newest first; `next` is what `before` has to be for the page after this one."""
+class DamagedJobView(msgspec.Struct, frozen=True):
+    """A job that is kept, but of which what was stored can no longer be read."""
+
+    id: JobId
+    detail: str
+
+
+class JobPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Jobs, the newest first; `next` is what `before` has to be for the page after this one.
+
+    `damaged` names those of the page that cannot be shown; it is left out where there are none.
+    """
 
     jobs: list[JobView]
     next: JobId | None
+    damaged: list[DamagedJobView] = []
 
 
 class ArtifactList(msgspec.Struct, frozen=True):

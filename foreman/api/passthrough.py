@@ -33,7 +33,8 @@ async def metadata(
     except BodyTooSlow:
         await refuse(exchange, route.dialect, 408, "the request body did not arrive in time")
         return
-    request = Request(exchange.method.encode(), exchange.target, exchange.headers, body)
+    trace = exchange.span.context
+    request = Request(exchange.method.encode(), exchange.target, exchange.headers, body, trace)
     remembered = _remembered(route, ports.desk.inventory())
     await relay_unqueued(exchange, route, ports.target, request, seconds, remembered)
 
@@ -58,7 +59,8 @@ async def admin(exchange: Exchange, route: Route, ports: Ports, allowed: bool, s
     if not allowed:
         await refuse(exchange, route.dialect, 403, ADMIN_OFF)
         return
-    request = Request(exchange.method.encode(), exchange.target, exchange.headers)
+    trace = exchange.span.context
+    request = Request(exchange.method.encode(), exchange.target, exchange.headers, trace=trace)
     await _relay(exchange, route, ports.target, request, inf, upload=Upload(exchange, s))
     await ports.desk.refresh()  # what is installed may have changed
 

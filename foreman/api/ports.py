@@ -17,6 +17,7 @@ from foreman.live_output import LiveOutputs
 from foreman.queue_view import QueueView
 from foreman.tables import Accepted, NewJob
 from foreman.target import Target
+from foreman.tracing import NO_TRACER, Tracer
 from foreman.wire import Request, ResponsePart, Route
 
 T = TypeVar("T")
@@ -69,7 +70,9 @@ class Desk(Protocol):
         """Queue a call of this client's. Leaving the block before its end drops or cancels it."""
         ...
 
-    def embed(self, request: Request) -> AbstractAsyncContextManager[AsyncIterator[ResponsePart]]:
+    def embed(
+        self, request: Request, model: str = ""
+    ) -> AbstractAsyncContextManager[AsyncIterator[ResponsePart]]:
         """Run an embedding beside the queue."""
         ...
 
@@ -116,7 +119,8 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The actors' desk, and the target for what is never queued."""
+    """The actors' desk, the target for what is never queued, and who traces requests."""
 
     desk: Desk
     target: Target
+    tracer: Tracer = NO_TRACER

@@ -12,6 +12,7 @@ JSON: Header = (b"content-type", b"application/json; charset=utf-8")
 PLAIN_JSON: Header = (b"content-type", b"application/json")
 PROBLEM: Header = (b"content-type", b"application/problem+json")
 TEXT: Header = (b"content-type", b"text/plain")
+EXPOSITION: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 NDJSON: Header = (b"content-type", b"application/x-ndjson")
 SSE: Header = (b"content-type", b"text/event-stream")
 

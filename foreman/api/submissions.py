@@ -93,6 +93,8 @@ async def single(exchange: Exchange, ports: Ports, waits: Waits, intake: Intake)
         await refuse(exchange, store_problem(error))
         return
     row = placed.accepted.row
+    exchange.span.set({"foreman.job.id": row.id, "foreman.queue.position": placed.position})
+    _link(exchange, ports, [placed.accepted])
     view = msgspec.json.encode(job_view(row, position=placed.position))
     location = (b"location", f"/jobs/{row.id}".encode())
     await exchange.reply(202 if placed.accepted.anew else 200, [PLAIN_JSON, location], view)
@@ -106,6 +108,7 @@ async def bulk(exchange: Exchange, ports: Ports, waits: Waits, intake: Intake) -
     try:
         while lines := await incoming.read(exchange, waits.body):
             answers = await _store(submitter, lines)
+            _link(exchange, ports, [each for each in answers if isinstance(each, Accepted)])
             said = [_line(number + at, each) for at, each in enumerate(answers, start=1)]
             number += len(lines)
             await exchange.write(b"".join(said))
@@ -188,6 +191,15 @@ async def _store(submitter: _Submitter, lines: Sequence[bytes]) -> list[Accepted
 
 def _settled(answer: Accepted | StoreError) -> Accepted | Problem:
     return store_problem(answer) if isinstance(answer, StoreError) else answer
+
+
+def _link(exchange: Exchange, ports: Ports, accepted: Sequence[Accepted]) -> None:
+    """Let the trace of a submission point at the traces of its jobs: those are their own."""
+    if exchange.span.context is None:
+        return
+    for each in accepted:
+        if context := ports.tracer.job(each.row.id):
+            exchange.span.link(context)
 
 
 def _line(number: int, answer: Accepted | Problem) -> bytes:

@@ -1,5 +1,7 @@
 """A websocket as the door sees it: an exchange until it is accepted, so one gate guards both."""
 
+from time import perf_counter
+
 from foreman.api.exchange import Exchange, Message, Receive, Scope, Send
 
 
@@ -17,7 +19,7 @@ class Handshake(Exchange):
     async def accept(self) -> None:
         """Open the websocket: from now on it ends with a close code."""
         await self._hear()  # that it is asked for
-        self.status = 101
+        self.status, self.head_at = 101, perf_counter()
         await self._say({"type": "websocket.accept", "headers": self.extra})
 
     async def text(self, text: str, *, more: bool = False) -> None:

@@ -10,10 +10,13 @@ import typer
 
 from foreman import __version__
 from foreman.cli import (
+    check_commands,
+    data_commands,
     exits,
     job_commands,
     llm_commands,
     queue_commands,
+    service_commands,
     submit_commands,
     webhook_commands,
 )
@@ -55,6 +58,9 @@ def config(
         config.show(key, as_json=json)
 
 
+app.add_typer(check_commands.app)
+app.add_typer(service_commands.app)
+app.add_typer(data_commands.app)
 app.add_typer(submit_commands.app)
 app.add_typer(job_commands.app)
 app.add_typer(queue_commands.app)

@@ -16,6 +16,9 @@ class Exit(IntEnum):
     MISCONFIGURED = 4
     JOB_FAILED = 5
     TOO_LATE = 6
+    WARNED = 7
+    PROBLEMS = 8
+    INCOMPLETE = 9
     INTERRUPTED = 130
 
 
@@ -27,6 +30,9 @@ MEANINGS = {
     Exit.MISCONFIGURED: "wrong settings",
     Exit.JOB_FAILED: "the job failed",
     Exit.TOO_LATE: "the time given to wait ran out",
+    Exit.WARNED: "doctor warns",
+    Exit.PROBLEMS: "doctor found problems",
+    Exit.INCOMPLETE: "recovered, but not all of it",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 

@@ -9,7 +9,7 @@ import typer
 
 from foreman.cli.connection import Daemon, decode
 from foreman.cli.terminal import Cell, Table, duration, render, say
-from foreman.cli.views import Job, Page
+from foreman.cli.views import DamagedJob, Job, Page
 from foreman.jobs import State
 
 STYLES = {
@@ -30,6 +30,7 @@ def show(daemon: Daemon, asked: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         typer.echo(body)
         return
+    _name(page.damaged)
     if not page.jobs:
         say("no jobs")
         return
@@ -85,6 +86,7 @@ class _RawPage(msgspec.Struct, frozen=True):
 
     jobs: list[msgspec.Raw]
     next: str | None = None
+    damaged: list[DamagedJob] = []
 
 
 def _every(daemon: Daemon, asked: Mapping[str, str]) -> Iterator[msgspec.Raw]:
@@ -92,10 +94,16 @@ def _every(daemon: Daemon, asked: Mapping[str, str]) -> Iterator[msgspec.Raw]:
     wanted = dict(asked) | {"limit": str(LARGEST_PAGE)}
     while True:
         page = decode(daemon.get("/jobs", wanted), _RawPage)
+        _name(page.damaged)
         yield from page.jobs
         if page.next is None:
             return
         wanted["before"] = page.next
+
+
+def _name(damaged: Iterable[DamagedJob]) -> None:
+    for job in damaged:
+        say(f"foreman: not shown: {job.detail}; `foreman recover` may bring it back")
 
 
 def _render_screenfuls(jobs: Iterator[Job]) -> bool:

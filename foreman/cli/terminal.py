@@ -46,7 +46,7 @@ def exit_status(interrupted: str = "interrupted") -> Generator[None]:
     except ForemanError as error:
         say(f"foreman: {error}")
         raise typer.Exit(status_of(error)) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # the latter at a question
         say(f"\nforeman: {interrupted}")
         raise typer.Exit(Exit.INTERRUPTED) from None
 

@@ -69,11 +69,19 @@ class Job(msgspec.Struct, frozen=True, rename={"job_class": "class"}):
         return self.state not in LIVE
 
 
+class DamagedJob(msgspec.Struct, frozen=True):
+    """A job that the daemon has and cannot read."""
+
+    id: str
+    detail: str
+
+
 class Page(msgspec.Struct, frozen=True):
     """The answer of GET /jobs; `next` continues with older ones."""
 
     jobs: list[Job]
     next: str | None = None
+    damaged: list[DamagedJob] = []
 
 
 class Event(msgspec.Struct, frozen=True, rename={"job_class": "class"}):

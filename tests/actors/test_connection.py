@@ -1,12 +1,15 @@
 """The deadlines of one connection, in virtual time."""
 
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
-from actors.exchange import Message, Receive, Send
+from actors.connection import LAST_CALL, Connection
+from actors.exchange import ASGIApp, Message, Receive, Send
 from tests.edge.in_memory import FakeStream, connected, connection_on
 from tests.edge.serving import echo, read_head, read_to_end
 
@@ -108,6 +111,134 @@ async def test_nothing_follows_a_write_that_the_app_gave_up(autojump_clock: Mock
         await trio.sleep(2)
         assert b"late" not in await read_to_end(client)
     assert autojump_clock.current_time() == 2
+
+
+# ---------------------------------------------------------------- the server stops
+
+
+@asynccontextmanager
+async def served(
+    app: ASGIApp, stream: type[FakeStream] = FakeStream
+) -> AsyncGenerator[tuple[trio.abc.HalfCloseableStream, Connection]]:
+    """A client, and the connection at its other end, which is to be drained."""
+    client, server = lockstep_stream_pair()
+    connection = connection_on(app, stream(server))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        yield client, connection
+
+
+async def test_an_idle_connection_may_ask_once_more_and_is_told_that_it_was_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    async with served(echo) as (client, connection):
+        await client.send_all(GET)
+        assert b"connection: close" not in await read_head(client)
+        connection.drain()
+        await trio.sleep(LAST_CALL / 2)
+        await client.send_all(GET)
+        assert b"\r\nconnection: close\r\n" in await read_head(client)
+        assert await read_to_end(client) == b""
+        assert trio.current_time() == LAST_CALL / 2
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["idle", "just connected"])
+async def test_a_connection_that_asks_nothing_is_closed_after_a_moment(
+    autojump_clock: MockClock, asked: bool
+) -> None:
+    async with served(echo) as (client, connection):
+        if asked:
+            await client.send_all(GET)
+            await read_head(client)
+        await trio.sleep(3)
+        connection.drain()
+        assert await read_to_end(client) == b""
+        assert trio.current_time() == 3 + LAST_CALL
+
+
+async def test_a_connection_that_has_just_come_is_served(autojump_clock: MockClock) -> None:
+    async with served(echo) as (client, connection):
+        connection.drain()
+        await client.send_all(GET[:5])
+        await trio.sleep(2)  # longer than LAST_CALL: it has begun
+        await client.send_all(GET[5:])
+        assert b"\r\nconnection: close\r\n" in await read_head(client)
+
+
+class Late(FakeStream):
+    """Its second piece is there as the wait for it ends, but was not read before."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.receive_some = self._receive
+        self._inner = stream
+        self._calls = 0
+
+    def has_bytes(self) -> bool:
+        return True
+
+    async def _receive(self, max_bytes: int | None = None) -> bytes | bytearray:
+        self._calls += 1
+        if self._calls == 2:
+            return await self._second(max_bytes)
+        data: bytes | bytearray = await self._inner.receive_some(max_bytes)
+        return data
+
+    async def _second(self, max_bytes: int | None) -> bytes | bytearray:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+class JustInTime(Late):
+    """Its second piece is read in the very turn in which the wait for it ends."""
+
+    async def _second(self, max_bytes: int | None) -> bytes | bytearray:
+        with trio.CancelScope(shield=True):
+            await trio.sleep_until(1 + LAST_CALL)
+            data: bytes | bytearray = await self._inner.receive_some(max_bytes)
+        return data
+
+
+@pytest.mark.parametrize("stream", [Late, JustInTime])
+async def test_a_request_that_comes_as_the_last_call_ends_is_answered(
+    autojump_clock: MockClock, stream: type[Late]
+) -> None:
+    async def slow(scope: Message, receive: Receive, send: Send) -> None:
+        await trio.sleep(1)
+        await echo(scope, receive, send)
+
+    async with served(slow, stream) as (client, connection):
+        await client.send_all(GET)
+        await read_head(client)
+        connection.drain()
+        await client.send_all(GET)
+        assert b"\r\nconnection: close\r\n" in await read_head(client)
+        assert await read_to_end(client) == b""
+        assert trio.current_time() == 1 + LAST_CALL + 1
+
+
+async def test_an_answer_that_had_begun_is_followed_by_one_that_says_it_is_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    """Its head is out and promised another: a client that believes it must not meet a close."""
+
+    async def slow(scope: Message, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await trio.sleep(5)
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async with served(slow) as (client, connection):
+        await client.send_all(GET)
+        assert b"connection: close" not in await read_head(client)
+        connection.drain()
+        rest = bytearray()
+        while not rest.endswith(b"0\r\n\r\n"):
+            rest += await client.receive_some()
+        await client.send_all(GET)
+        assert b"\r\nconnection: close\r\n" in await read_head(client)
+        await read_to_end(client)
+        assert trio.current_time() == 10
 
 
 class BrokenStream(FakeStream):

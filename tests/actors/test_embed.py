@@ -12,7 +12,7 @@ from actors import embed
 from actors.messages import EmbedCall
 from actors.supervisor import Child, RestartBudget, keep_running
 from foreman.errors import TargetUnreachable
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
 from foreman.target import Target
 from foreman.wire import Request, ResponseFailed, ResponsePart, ResponseWhole
 from tests.fakes.target import JSON, FakeTarget, Says
@@ -25,6 +25,12 @@ SLOW = Says([10, VECTOR], content_type=JSON)
 @dataclass
 class Embedder:
     inbox: trio.MemorySendChannel[EmbedCall]
+    metrics: Metrics
+
+    def told(self, line: str) -> bool:
+        """Whether a scrape would show it."""
+        self.metrics.fill(None, None)
+        return line in self.metrics.text().decode().splitlines()
 
     async def ask(self, scope: trio.CancelScope | None = None) -> list[ResponsePart]:
         """All parts of one answer."""
@@ -39,12 +45,13 @@ async def embedding(
     target: Target, concurrency: int = 2, limit: float = 60
 ) -> AsyncGenerator[Embedder]:
     inbox, calls = trio.open_memory_channel[EmbedCall](256)
-    run = partial(embed.run, calls, embed.Ports(target, Metrics()), concurrency, limit)
+    metrics = Metrics()
+    run = partial(embed.run, calls, embed.Ports(target, metrics), concurrency, limit)
     with calls:
         async with trio.open_nursery() as nursery:
             await nursery.start(keep_running, Child("embed", run), RestartBudget(3, 60), 0.5)
             with inbox:
-                yield Embedder(inbox)
+                yield Embedder(inbox, metrics)
 
 
 def status(parts: list[ResponsePart]) -> int:
@@ -122,9 +129,11 @@ async def test_a_dead_target_is_refused_after_a_few_failures_and_tried_again_lat
             503, "the Ollama server does not answer embeddings at the moment", retry_after=30
         )
         assert len(target.asked("/api/embed")) == 3
+        assert embedder.told("foreman_embed_breaker_open 1.0")
         target.plays("/api/embed", Says([VECTOR], content_type=JSON))
         await trio.sleep(30)
         assert status(await embedder.ask()) == 200
+        assert embedder.told("foreman_embed_breaker_open 0.0")
 
 
 async def test_a_refusal_of_the_target_is_an_answer_and_no_failure(

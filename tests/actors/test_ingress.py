@@ -1,6 +1,6 @@
 """The desk: what the HTTP surface asks of the actors, and what happens when a client leaves."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,6 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.desk import Channels, Desk
-from actors.exchange import Message
-from actors.ingress import while_connected
 from actors.mailbox import respond
 from actors.messages import (
     Call,
@@ -159,43 +157,3 @@ async def test_an_embedding_whose_client_leaves_is_cancelled(
             call = at.embed.receive_nowait()
             assert not call.scope.cancel_called
         assert call.scope.cancel_called
-
-
-# ---------------------------------------------------------------- the connection
-
-
-def hanging_up_after(seconds: float) -> Callable[[], Awaitable[Message]]:
-    """A client that sends its whole request and leaves `seconds` later."""
-    messages: list[tuple[float, Message]] = [
-        (0, {"type": "http.request", "body": b"", "more_body": False}),
-        (seconds, {"type": "http.disconnect"}),
-    ]
-
-    async def receive() -> Message:
-        wait, message = messages.pop(0)
-        await trio.sleep(wait)
-        return message
-
-    return receive
-
-
-async def test_the_app_is_cancelled_when_its_client_hangs_up(autojump_clock: MockClock) -> None:
-    async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: object) -> None:
-        await receive()
-        await trio.sleep(1000)
-
-    async def send(message: Message) -> None: ...
-
-    await while_connected(app)({"type": "http"}, hanging_up_after(7), send)
-    assert trio.current_time() == 7
-
-
-async def test_an_app_that_has_answered_waits_for_nobody(autojump_clock: MockClock) -> None:
-    async def app(scope: Message, receive: Callable[[], Awaitable[Message]], send: object) -> None:
-        await receive()
-        await trio.sleep(1)
-
-    async def send(message: Message) -> None: ...
-
-    await while_connected(app)({"type": "http"}, hanging_up_after(1000), send)
-    assert trio.current_time() == 1

@@ -21,6 +21,7 @@ from foreman.database import Database, open_writer
 from foreman.errors import NoReply, StoreBusy, StoreFull
 from foreman.executor import inline
 from foreman.jobs import FailureCode, Fingerprint, JobClass, JobId, State
+from foreman.metrics.counts import Metrics
 from foreman.streams import Verdict
 from foreman.tables import JobRow, NewJob
 
@@ -43,7 +44,7 @@ async def storing(folder: Path) -> AsyncGenerator[tuple[StoreInbox, Database]]:
             writes,
             database,
             lambda events: None,
-            lambda size, seconds: None,
+            Metrics(),
             post=lambda: None,
             execute=inline,
             now=lambda: 1,

@@ -11,7 +11,7 @@ import trio.testing
 
 from actors.connection import ClientStream
 from actors.exchange import Message, Receive, Send
-from actors.listener import LOOPBACK, EdgeLimits, open_listener, origin_of
+from actors.listener import LOOPBACK, EdgeLimits, _Clients, open_listener, origin_of
 from tests.edge.serving import Edge, echo, read_head, read_to_end, respond, running
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -184,7 +184,7 @@ async def test_idle_connections_do_not_hold_a_shutdown_up() -> None:
         await idle.send_all(GET)
         await read_head(idle)
         edge.stop.set()
-        with trio.fail_after(1):
+        with trio.fail_after(30):  # far below the grace
             await edge.stopped.wait()
         assert await read_to_end(silent) == b""
         with pytest.raises(OSError, match="failed"):
@@ -240,3 +240,17 @@ async def _stalled(edge: Edge) -> trio.SocketStream:
     await read_head(stream)
     await trio.testing.wait_all_tasks_blocked(0.01)
     return stream
+
+
+async def test_a_client_that_was_let_in_just_before_the_end_is_answered_once() -> None:
+    clients = _Clients(echo, EdgeLimits(), lambda change: None)
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener, await trio.testing.open_stream_to_socket_listener(listener) as client:
+        accepted = await listener.accept()
+        clients.drain()
+        async with trio.open_nursery() as nursery:
+            await clients.room.acquire()
+            nursery.start_soon(clients.serve, accepted)
+            await client.send_all(GET)
+            assert b"\r\nconnection: close\r\n" in await read_head(client)
+            assert await read_to_end(client) == b""

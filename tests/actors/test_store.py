@@ -41,13 +41,17 @@ class Seen:
 
     published: list[int] = field(default_factory=list[int])
     sizes: list[int] = field(default_factory=list[int])
+    low: list[bool] = field(default_factory=list[bool])
 
     def publish(self, events: Sequence[Event]) -> None:
         self.published += [event.seq for event in events]
 
-    def observe(self, operations: int, seconds: float) -> None:
-        assert seconds >= 0
+    def committed(self, operations: int, seconds: float, sync_s: float | None) -> None:
+        assert sync_s is None or 0 <= sync_s <= seconds
         self.sizes.append(operations)
+
+    def disk_is_low(self, low: bool) -> None:
+        self.low.append(low)
 
 
 def runner(
@@ -62,7 +66,7 @@ def runner(
             inbox,
             database,
             lambda events: seen.publish(events),  # noqa: PLW0108  a test replaces it meanwhile
-            seen.observe,
+            seen,
             post=lambda: None,
             execute=execute,
             now=lambda: NOW,
@@ -276,14 +280,16 @@ async def test_new_jobs_are_refused_while_room_is_short_and_taken_again_by_thems
     connection = failing_connection(database.directory.database)
     database.connection.close()
     database.connection = connection
-    async with running(database) as (inbox, _):
+    async with running(database) as (inbox, seen):
         connection.fail(2, sqlite3.SQLITE_FULL)
         with pytest.raises(StoreFull):
             await write(inbox, accept(1))
         with pytest.raises(StoreFull):
             await write(inbox, accept(1))
+        assert seen.low[-1]
         await trio.sleep(store.TEND_EVERY)
         assert await write(inbox, accept(1)) == 1
+        assert not seen.low[-1]
 
 
 async def test_a_question_that_is_given_up_is_carried_out_all_the_same(database: Database) -> None:

@@ -50,6 +50,17 @@ async def test_a_child_that_crashes_too_often_ends_the_tree(autojump_clock: Mock
     assert len(starts) == 4
 
 
+async def test_each_restart_is_told_but_not_the_crash_that_ends_it(
+    autojump_clock: MockClock,
+) -> None:
+    run, _ = crashing(99)
+    told: list[str] = []
+    tier = Tier([Child("poller", run)], 1.0, generous, told.append)
+    with pytest.raises(BaseExceptionGroup):
+        await run_until(trio.Event(), [tier])
+    assert told == ["poller"] * 3
+
+
 async def test_crashes_far_apart_are_forgiven(autojump_clock: MockClock) -> None:
     run, starts = crashing(10, at=25)
     await keep_running(Child("child", run), generous(), PAUSE)

@@ -31,7 +31,7 @@ from foreman.errors import StoreBusy, StoreError
 from foreman.executor import inline
 from foreman.jobs import Fingerprint, JobClass, JobId
 from foreman.ledger import Delivery, Selection
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
 from foreman.netguard import Blocked, Rule
 from foreman.queue_view import QueueView
 from foreman.reader import Reader
@@ -557,7 +557,8 @@ async def test_attempts_are_counted(database: Database, autojump_clock: MockCloc
         await post.submit()
         await trio.sleep(6)
         idle = QueueView(None, None, (), (), loads=0, fcfs_loads=0, target_away=False)
-        text = post.metrics.exposition(idle).decode()
+        post.metrics.fill(idle, None)
+        text = post.metrics.text().decode()
     assert 'foreman_webhook_attempts_total{outcome="delivered"} 1.0' in text
     assert 'foreman_webhook_attempts_total{outcome="retry"} 1.0' in text
     assert 'foreman_webhook_attempts_total{outcome="gone"} 1.0' in text

@@ -448,21 +448,87 @@ async def test_a_closed_inbox_ends_the_running_call_as_interrupted(
     assert sound(shop)
 
 
-async def test_a_drain_answers_who_waits_and_lets_the_running_call_end(
+async def test_a_drain_refuses_who_still_waits_at_its_end_and_lets_the_running_call_end(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     target = FakeTarget()
     target.plays("/api/chat", LONG)
     async with working(tmp_path, target) as shop:
         running, waiting = await shop.call(), await shop.call()
-        await shop.drain()
-        late = await shop.call()
+        await shop.drain(refuse_at=3)
         assert await waiting.read() == [ResponseFailed(503, STOPPING, retry_after=5)]
-        [refused] = await late.read()
+        assert trio.current_time() == 3
+        [refused] = await (await shop.call()).read()
         assert isinstance(refused, ResponseFailed)
         assert refused.text == STOPPING
         assert isinstance((await running.read())[-1], ResponseEnd)
         assert shop.row(waiting.job).error_code == "interrupted"
+
+
+async def test_a_drain_serves_who_waits_and_who_comes_in_order_and_no_batch_job(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    target = FakeTarget()
+    target.plays("/api/chat", Says([TOKEN, 1, DONE]))
+    async with working(tmp_path, target) as shop:
+        clients = [await shop.call() for _ in range(3)]
+        job = await shop.submit()
+        await shop.drain(refuse_at=1000)
+        await trio.sleep(0.5)
+        clients.append(await shop.call())
+        for number, client in enumerate(clients, start=1):
+            assert isinstance((await client.read())[-1], ResponseEnd)
+            assert trio.current_time() == number
+        await trio.sleep(500)
+        assert shop.history(job) == ["queued"]
+    assert all(shop.row(client.job).state == "done" for client in clients)
+
+
+class Slow(Reader):
+    """Takes some turns of the event loop for each question, as a thread would."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, inline)
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        return await super().read(question)
+
+
+@pytest.mark.parametrize("steps", range(30))
+async def test_a_drain_puts_the_running_batch_job_back_at_once_for_the_calls(
+    autojump_clock: MockClock, tmp_path: Path, steps: int
+) -> None:
+    """Wherever it just was: chosen, claimed, loading, or at work."""
+    target = FakeTarget()
+    target.plays("/api/chat", LONG)
+    async with working(tmp_path, target, reader=Slow) as shop:
+        job = await shop.submit()
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await shop.drain(refuse_at=1000)
+        assert isinstance((await (await shop.call()).read())[-1], ResponseEnd)
+        assert trio.current_time() == 15
+        assert (shop.row(job).state, shop.row(job).attempt, shop.row(job).crashes) == (
+            "queued", 1, 0,
+        )  # fmt: skip
+        assert set(shop.history(job)) <= {"queued", "loading", "working", "shutdown"}
+        assert sound(shop)
+
+
+async def test_a_batch_job_that_was_given_back_can_still_be_cancelled(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    target = FakeTarget()
+    target.plays("/api/chat", LONG)
+    async with working(tmp_path, target) as shop:
+        job = await shop.submit()
+        await trio.sleep(1)
+        await shop.drain(refuse_at=1000)
+        assert await shop.cancel(job)
+        await wait_all_tasks_blocked()
+        assert shop.row(job).error_code == "cancelled"
 
 
 @pytest.mark.parametrize("steps", range(0, 40, 2))

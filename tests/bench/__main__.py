@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from tests.bench import footprint, headline, jobs, listing, llm, relay, subscribers, webhooks
+from tests.bench import (
+    backup,
+    footprint,
+    headline,
+    jobs,
+    listing,
+    llm,
+    observability,
+    relay,
+    restart,
+    subscribers,
+    traces,
+    webhooks,
+)
 from tests.bench.effort import FULL, QUICK, Bench
 from tests.bench.figures import Figure, show, write
 from tests.bench.processes import ROOT, cores
@@ -24,7 +37,11 @@ PARTS = {
     "subscribers": subscribers.measure,
     "webhooks": webhooks.measure,
     "listing": listing.measure,
+    "backup": backup.measure,
     "llm": llm.measure,
+    "restart": restart.measure,
+    "observability": observability.measure,
+    "traces": traces.measure,
 }
 
 

@@ -31,7 +31,11 @@ class Effort:
     events: int
     deliveries: int  # a round
     finished_jobs: int
+    restarts: int
     pages: int  # of each listing
+    backup_bytes: int
+    backup_rounds: int
+    backup_share: float  # of the time that a round without a backup takes
     time_scale: float  # of the trace: how much faster than its loads of 5 s and calls of 1 s
 
 
@@ -57,7 +61,11 @@ FULL = Effort(
     events=20,
     deliveries=600,
     finished_jobs=1_000_000,
+    restarts=10,
     pages=20,
+    backup_bytes=2**30,
+    backup_rounds=1,
+    backup_share=1.0,
     time_scale=1 / 15,
 )
 QUICK = Effort(
@@ -82,7 +90,11 @@ QUICK = Effort(
     events=2,
     deliveries=20,
     finished_jobs=1_000,
+    restarts=1,
     pages=2,
+    backup_bytes=2**20,
+    backup_rounds=1,
+    backup_share=0.05,
     time_scale=1 / 500,
 )
 

@@ -3,7 +3,8 @@
 import socket
 from collections.abc import Iterator
 from datetime import datetime
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter, sleep
 from typing import Any
 
@@ -30,8 +31,13 @@ def submits(port: int, count: int) -> list[float]:
 
 async def crowd(port: int, clients: int, rounds: int, seconds: float) -> list[float]:
     """Submissions a second in each round, each in a request of its own."""
-    [taken] = await rates([port], request("/jobs", HELD), clients, rounds, seconds)
+    [taken] = await crowds([port], clients, rounds, seconds)
     return taken
+
+
+async def crowds(ports: list[int], clients: int, rounds: int, seconds: float) -> list[list[float]]:
+    """The same, by server; all of them in turn."""
+    return await rates(ports, request("/jobs", HELD), clients, rounds, seconds)
 
 
 def bulk(port: int, jobs: int, rounds: int) -> list[float]:
@@ -98,6 +104,35 @@ def _events(port: int) -> Iterator[Any]:
                     yield msgspec.json.decode(line)
 
 
+def steady(port: int, rate: float, seconds: float, until: str | None = None) -> list[float]:
+    """Seconds of each POST /jobs, sent at this rate whatever becomes of those before.
+
+    For so many seconds, or until there is a backup in the folder `until`.
+    """
+    taken: list[float] = []
+    over = Event()
+    callers = 4
+    began = perf_counter()
+
+    def call(offset: float) -> None:
+        caller, message, due = Caller(port), request("/jobs", HELD), began + offset
+        while not over.is_set():
+            sleep(max(0.0, due - perf_counter()))
+            _, ended, _ = caller.call(message)
+            taken.append(ended - due)
+            due += callers / rate
+
+    threads = [Thread(target=call, args=(number / rate,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    while perf_counter() < began + seconds and not (until and any(Path(until).glob("*.db"))):
+        sleep(0.05)
+    over.set()
+    for thread in threads:
+        thread.join()
+    return taken
+
+
 def pages(port: int, paths: list[str], times: int) -> list[list[float]]:
     """Seconds of each GET, by path; all paths in turn."""
     caller = Caller(port)
@@ -111,4 +146,14 @@ def pages(port: int, paths: list[str], times: int) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    play({"submits": submits, "crowd": crowd, "bulk": bulk, "working": working, "pages": pages})
+    play(
+        {
+            "submits": submits,
+            "crowd": crowd,
+            "crowds": crowds,
+            "bulk": bulk,
+            "working": working,
+            "pages": pages,
+            "steady": steady,
+        }
+    )

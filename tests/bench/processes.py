@@ -53,6 +53,12 @@ class Server:
         """Resident memory in MB (10^6 bytes)."""
         return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has had."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET. Raises OSError while nobody listens."""
         return self._ask("GET", path)
@@ -124,11 +130,15 @@ def embedded(script: Path) -> Generator[Server]:
 
 @contextmanager
 def daemon(
-    directory: Path, target: Server, core: int | None = None, **settings: object
+    directory: Path,
+    target: Server,
+    core: int | None = None,
+    program: str = "actors",
+    **settings: object,
 ) -> Generator[Server]:
     """`foreman serve`, just spawned, with its data and its log in `directory`.
 
-    `settings` are set as FOREMAN_ variables; no others are.
+    `settings` are set as FOREMAN_ variables; no others are. `program` is the module that runs it.
     """
     port = free_port()
     chosen = {
@@ -138,7 +148,7 @@ def daemon(
         **settings,
     }
     environment = {f"FOREMAN_{name.upper()}": str(value) for name, value in chosen.items()}
-    with _running(["actors", "serve"], port, core, environment, directory) as server:
+    with _running([program, "serve"], port, core, environment, directory) as server:
         yield server
 
 
@@ -199,5 +209,9 @@ def pin(process: subprocess.Popen[bytes], core: int | None) -> None:
 
 
 def _plain() -> dict[str, str]:
-    """The environment without settings of foreman's: a benchmark measures the defaults."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FOREMAN_")}
+    """The environment without settings of foreman's: a benchmark measures the defaults.
+
+    Python's own default too, which keeps what it has compiled: a start is not its first.
+    """
+    left_out = ("FOREMAN_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

@@ -50,6 +50,8 @@ class Snapshot:
             self.lanes = rows("lanes")
             self.artifacts = rows("artifacts")
             self.outbox = rows("outbox", "seq")
+            self._beside = [*rows("requests"), *rows("results"), *self.outbox]
+            self.strays = connection.execute("PRAGMA foreign_key_check").fetchall()
             self.bodies = {row["job"] for row in rows("requests")}
             self.results = {row["job"] for row in rows("results")}
             [self.store] = rows("store")
@@ -57,7 +59,8 @@ class Snapshot:
     def check(self, promises: Iterable[Promise] = ()) -> None:
         """Raises AssertionError unless all of it is sound and every promise is kept."""
         assert self.integrity == "ok"
-        for row in (*self.events, *self.jobs, *self.artifacts):
+        assert self.strays == []
+        for row in (*self.events, *self.jobs, *self.artifacts, *self._beside):
             *values, found = row
             assert zlib.crc32(msgspec.msgpack.encode(values)) == found
         assert [event["seq"] for event in self.events] == list(range(1, self.store["seq"] + 1))

@@ -23,6 +23,7 @@ from actors.messages import Write
 from foreman.database import open_writer
 from foreman.executor import threaded
 from foreman.jobs import FailureCode, Fingerprint, JobClass, JobId, Requeue
+from foreman.metrics.counts import Metrics
 from foreman.tables import (
     Event,
     JobRef,
@@ -106,7 +107,7 @@ async def work(path: Path, die: int, seed: int) -> None:
                 messages,
                 database,
                 ignore,
-                lambda operations, seconds: None,
+                Metrics(),
                 post=lambda: None,
                 execute=threaded(1),
                 now=wall_clock,

@@ -1,5 +1,6 @@
 """Bits that flip on the disk, and a copy that takes the place of what was lost."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -67,6 +68,31 @@ async def test_what_a_flipped_bit_has_damaged_is_named_and_never_served(
         assert other.json()["result"]["message"]["content"] == "other"
         new = await submitted(foreman)
         assert (await foreman.job_ended(new))["state"] == "done"
+
+
+async def test_listing_and_log_go_on_past_what_is_damaged(tmp_path: Path) -> None:
+    """Row A17: one bad row does not hide the others."""
+    async with daemon(tmp_path, script=SMALL) as foreman:
+        older = await submitted(foreman)
+        await foreman.job_ended(older)
+        hit = await submitted(foreman, "big", labels={"mark": MARK})
+        await foreman.job_ended(hit)
+        newer = await submitted(foreman)
+        await foreman.job_ended(newer)
+    compact(tmp_path)
+    flip(tmp_path / "foreman.db", f'{{"mark":"{MARK}"}}'.encode(), NO_TEXT)
+    async with daemon(tmp_path) as foreman:
+        page = (await foreman.client.get("/jobs")).json()
+        assert [job["id"] for job in page["jobs"]] == [newer, older]
+        [damaged] = page["damaged"]
+        assert damaged["id"] == hit and "its checksum does not match" in damaged["detail"]
+        first = (await foreman.client.get("/jobs?limit=2")).json()
+        assert ([job["id"] for job in first["jobs"]], first["next"]) == ([newer], hit)
+        rest = (await foreman.client.get("/jobs", params={"before": hit})).json()
+        assert [job["id"] for job in rest["jobs"]] == [older] and "damaged" not in rest
+        log = await foreman.client.get("/events?after=0&follow=0")
+        told = [json.loads(line)["job"] for line in log.text.splitlines()]
+        assert told == [older] * 4 + [newer] * 4
 
 
 def assert_named(answer: httpx.Response, job: str) -> None:

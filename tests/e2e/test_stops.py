@@ -2,15 +2,17 @@
 
 import json
 import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import trio
 
 from foreman.embedded.script import ModelScript, Script
-from tests.e2e.processes import audit, chat, rows, until, upstream
+from tests.e2e.processes import Upstream, audit, chat, rows, until, upstream
 from tests.e2e.targets import target
-from tests.fakes.daemon import connected, spawned
+from tests.fakes.daemon import Process, connected, spawned
 
 CHAT = "/api/chat"
 SMALL = Script(models=(ModelScript(name="small:latest"),))
@@ -18,35 +20,69 @@ TOKENS = 100
 SLOW = Script(models=(ModelScript(name="small:latest", tokens=TOKENS, token_seconds=0.005),))
 
 
-async def test_on_sigterm_who_waits_is_told_to_come_back_and_who_is_answered_is_answered(
+@asynccontextmanager
+async def one_answered_one_waiting(
+    foreman: Process, target: Upstream
+) -> AsyncGenerator[list[httpx.Response]]:
+    """Two calls, of which the first runs and can go no further; what they are answered."""
+    answers = list[httpx.Response]()
+    async with connected(foreman.url) as client, trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            with suppress(httpx.RemoteProtocolError):  # cut, when the time was up
+                answers.append(await client.post(CHAT, json=chat()))
+
+        async def one_waits() -> bool:
+            return len((await client.get("/queue")).json()["calls"]) == 1
+
+        target.engine.tokens.close()
+        nursery.start_soon(ask)
+        await target.engine.tokens.holds()
+        nursery.start_soon(ask)
+        await until(one_waits)
+        yield answers
+
+
+async def stops(foreman: Process) -> None:
+    """Return when it lets nobody in any more."""
+    url = httpx.URL(foreman.url)
+    while True:
+        try:
+            stream = await trio.open_tcp_stream(url.host, url.port or 0)
+        except OSError:
+            return
+        await stream.aclose()
+
+
+async def test_on_sigterm_who_waits_is_answered_in_turn_and_no_batch_job_is_begun(
     tmp_path: Path,
 ) -> None:
     async with upstream(SMALL) as target, spawned(tmp_path, target.url) as foreman:
-        answers = list[httpx.Response]()
-        async with connected(foreman.url) as client, trio.open_nursery() as nursery:
-
-            async def ask() -> None:
-                answers.append(await client.post(CHAT, json=chat()))
-
-            async def one_waits() -> bool:
-                return len((await client.get("/queue")).json()["calls"]) == 1
-
-            target.engine.tokens.close()
-            nursery.start_soon(ask)
-            await target.engine.tokens.holds()
-            nursery.start_soon(ask)
-            await until(one_waits)
+        async with one_answered_one_waiting(foreman, target) as answers:
+            async with connected(foreman.url) as client:
+                assert (await client.post("/jobs", json={"request": chat()})).status_code == 202
             foreman.process.send_signal(signal.SIGTERM)
-            await until(lambda: bool(answers))
+            await stops(foreman)
             target.engine.tokens.open()
         assert await foreman.process.wait() == 0
-    refused, answered = answers
-    assert refused.status_code == 503
-    assert int(refused.headers["retry-after"]) >= 1
-    assert list(refused.json()) == ["error"]
-    assert json.loads(answered.text.splitlines()[-1])["done"] is True
-    ends = [(row["state"], row["error_code"]) for row in rows(tmp_path)]
-    assert ends == [("done", None), ("failed", "interrupted")]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert all(json.loads(each.text.splitlines()[-1])["done"] for each in answers)
+    assert answers[1].headers["connection"] == "close"
+    assert [row["state"] for row in rows(tmp_path)] == ["done", "done"]
+    assert [row["state"] for row in rows(tmp_path, "batch")] == ["queued"]
+    assert audit(tmp_path) == []
+
+
+async def test_who_waits_when_the_grace_ends_is_told_to_come_back(tmp_path: Path) -> None:
+    settings = {"shutdown_grace": "3s"}
+    async with upstream(SMALL) as target, spawned(tmp_path, target.url, **settings) as foreman:
+        async with one_answered_one_waiting(foreman, target) as answers:
+            foreman.process.send_signal(signal.SIGTERM)
+        assert await foreman.process.wait() == 0
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert [int(answer.headers["retry-after"]) >= 1 for answer in refused[:1]] == [True]
+    assert list(refused[0].json()) == ["error"]
+    assert {row["error_code"] for row in rows(tmp_path)} <= {"interrupted", "cancelled"}
     assert audit(tmp_path) == []
 
 

@@ -46,6 +46,9 @@ class FakeStream:
         self.send_all = stream.send_all
         self.receive_some = stream.receive_some
 
+    def has_bytes(self) -> bool:
+        return False  # lockstep: what was sent has been received
+
     def send_nowait(self, _data: bytes) -> int:
         return 0  # nothing is buffered: the peer has to read it
 

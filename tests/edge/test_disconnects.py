@@ -6,12 +6,16 @@ import pytest
 import trio
 import trio.testing
 
-from actors.exchange import Message, Receive, Send
+from actors.exchange import INBOX, Message, Receive, Send
+from actors.ingress import while_connected
 from tests.edge.handshakes import HANDSHAKE
 from tests.edge.serving import Edge, echo, read_body, read_head, read_to_end, running
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
 CLIENTS = 50
+PATIENCE = 10.0  # seconds; far above what it takes, below what the server allows a silent client
+TEXT_FRAME = b"\x81\x82\0\0\0\0hi"  # a client's, masked with zeros
+CLOSE_FRAME = b"\x88\x82\0\0\0\0\x03\xe8"
 
 LEAVING = {
     "before-the-head": b"",
@@ -90,6 +94,54 @@ async def test_a_client_that_leaves_within_an_answer_is_noticed() -> None:
             await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             await read_head(stream)
         await heard.wait()
+
+
+async def never_ends(scope: Message, receive: Receive, send: Send) -> None:
+    """Hears its request and then never listens again."""
+    if scope["type"] == "websocket":
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+    else:
+        await read_body(receive)
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["after-it-was-heard", "before-it-was-heard"])
+@pytest.mark.parametrize(
+    "sent", [POST + b"helloworld", HANDSHAKE + b"\r\n"], ids=["a-body", "a-handshake"]
+)
+async def test_an_app_is_cancelled_when_its_client_has_gone(sent: bytes, late: bool) -> None:
+    hears, gone = trio.Event(), trio.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await hears.wait()
+        try:
+            await never_ends(scope, receive, send)
+        finally:
+            gone.set()
+
+    async with running(while_connected(app)) as edge:
+        if not late:
+            hears.set()
+        async with await edge.connect() as stream:
+            await stream.send_all(sent)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not gone.is_set()
+        await trio.testing.wait_all_tasks_blocked()
+        hears.set()
+        with trio.fail_after(PATIENCE):
+            await gone.wait()
+
+
+async def test_what_a_client_says_on_a_websocket_is_dropped() -> None:
+    async with running(while_connected(never_ends)) as edge, await edge.connect() as stream:
+        await stream.send_all(HANDSHAKE + b"\r\n")
+        await read_head(stream)
+        for _ in range(5 * INBOX):
+            await stream.send_all(TEXT_FRAME)
+        await stream.send_all(CLOSE_FRAME)
+        with trio.fail_after(PATIENCE):
+            assert await read_to_end(stream)  # it was read in spite of all that came before it
 
 
 @pytest.mark.parametrize("last", [b"", b"zz\r\n"], ids=["leaving", "sending-a-bad-chunk"])

@@ -24,7 +24,7 @@ from foreman.database import open_writer
 from foreman.executor import Executor, inline
 from foreman.jobs import JobClass, JobId, JobIds
 from foreman.live_output import LiveOutputs
-from foreman.metrics import Metrics
+from foreman.metrics.counts import Metrics
 from foreman.queue_view import QueueView
 from foreman.reader import Reader
 from foreman.rows import JobRow
@@ -123,8 +123,9 @@ class Shop:
         """Ask the worker to end a job; whether it was its to end."""
         return await ask(self.inbox, partial(Cancel, job))
 
-    async def drain(self) -> None:
-        await self.inbox.send(Drain())
+    async def drain(self, refuse_at: float) -> None:
+        """The daemon stops; `refuse_at` is trio's time."""
+        await self.inbox.send(Drain(refuse_at))
 
     async def view(self) -> QueueView:
         return await ask(self.inbox, Describe)
@@ -199,7 +200,7 @@ async def working(
             written,
             database,
             lambda events: None,
-            lambda size, seconds: None,
+            Metrics(),
             post=lambda: None,
             execute=execute,
             now=wall,

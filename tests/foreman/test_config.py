@@ -230,6 +230,11 @@ def test_a_relative_or_home_path_becomes_absolute(
     assert load(data_dir="y").data_dir == tmp_path / "y"
 
 
+def test_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no such user's home"):
+        load(data_dir="~nobody-of-this-name/x")
+
+
 def test_lists_are_split_at_commas() -> None:
     origins = load(allowed_origins="https://a.example, https://b.example,").allowed_origins
     assert origins == ("https://a.example", "https://b.example")

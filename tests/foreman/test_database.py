@@ -15,7 +15,9 @@ from foreman.disk import DataDir
 from foreman.errors import StoreRefused
 from foreman.jobs import Fingerprint, JobClass, JobId
 from foreman.recovery import Recovered
+from foreman.schema import MIGRATIONS
 from foreman.tables import NewJob, Transaction, claim, get_job, submit
+from tests.golden.database import restore
 
 NOW = 1_800_000_000_000_000
 SMALL = 4096  # bytes of ballast
@@ -234,11 +236,11 @@ def test_removing_the_mark_accepts_the_loss(data: DataDir) -> None:
 
 
 def test_a_half_made_database_is_made_anew(tmp_path: Path) -> None:
-    (tmp_path / "foreman.db.new").write_bytes(b"half")
-    (tmp_path / "foreman.db.new-wal").write_bytes(b"half")
+    (tmp_path / "foreman.db.draft").write_bytes(b"half")
+    (tmp_path / "foreman.db.draft-wal").write_bytes(b"half")
     with opened(tmp_path) as database:
         assert database.epoch == 1
-    assert not list(tmp_path.glob("*.new*"))
+    assert not list(tmp_path.glob("*.draft*"))
 
 
 def test_a_second_daemon_is_refused_and_told_who_has_it(data: DataDir) -> None:
@@ -336,3 +338,10 @@ def test_a_start_without_a_migration_does_not_import_sqlite_utils(data: DataDir)
     script = f"{_RACER}\nassert 'sqlite_utils' not in sys.modules"
     command = [sys.executable, "-c", script, str(data.path)]
     subprocess.run(command, input="", text=True, check=True, capture_output=True)
+
+
+def test_a_schema_that_is_no_text_any_more_is_refused(tmp_path: Path) -> None:
+    path = restore(MIGRATIONS[-1].name, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE jobs", b"CREATE T\xffBLE jobs"))
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        open_reader(path)

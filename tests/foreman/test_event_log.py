@@ -1,5 +1,6 @@
 """The log in the database: pages after a cursor, and that both halves of a filter agree."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from foreman.tables import Transaction, claim, fail, start
 
 NOW = 1_800_000_000_000_000
 EVERYTHING = EventFilter()
+_ROW_OF_2 = f"UPDATE jobs SET priority = 9 WHERE id = '{2:026d}'"
 
 
 @pytest.fixture
@@ -120,6 +122,33 @@ def test_a_job_that_retention_took_leaves_no_log_to_continue(tx: Transaction) ->
     submit(tx, new(1))
     page = page_of_job(tx.connection, job_id(2), 0, limit=10)
     assert page.pruned_seq > page.last_seq
+
+
+def test_after_a_restore_a_cursor_that_is_no_event_of_the_job_is_no_cursor(tx: Transaction) -> None:
+    """What the reader saw under that number may have been lost: it must look at the job."""
+    ref = submit(tx, new(1))
+    submit(tx, new(2))
+    tx.connection.execute("UPDATE store SET seq = 9, pruned_seq = 9")  # as a restore leaves it
+    ref = claim(tx, ref, resident=True)
+    told = page_of_job(tx.connection, ref.id, 5, limit=10)
+    assert (told.pruned_seq, told.last_seq) == (9, 10)
+    assert page_of_job(tx.connection, ref.id, 1, limit=10).pruned_seq == 0
+    assert page_of_job(tx.connection, ref.id, 10, limit=10).pruned_seq == 0
+
+
+@pytest.mark.parametrize("damage", ["UPDATE events SET at = 1 WHERE seq = 2", _ROW_OF_2])
+def test_what_is_damaged_is_left_out_and_named_in_the_log(
+    tx: Transaction, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    for number in range(1, 5):
+        submit(tx, new(number))
+    tx.connection.execute(damage)
+    with caplog.at_level(logging.ERROR):
+        first = page_after(tx.connection, 0, limit=2, wanted=EVERYTHING)
+    assert (seqs(list(first.events)), first.upto) == ([1], 2)
+    assert "event 2" in caplog.text and "is damaged" in caplog.text
+    second = page_after(tx.connection, first.upto, limit=9, wanted=EVERYTHING)
+    assert seqs(list(second.events)) == [3, 4]
 
 
 @pytest.mark.parametrize(

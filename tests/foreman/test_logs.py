@@ -190,3 +190,41 @@ print("worked")
 def test_importing_it_does_not_load_rich() -> None:
     done = run("print('rich' in sys.modules); import rich; print(rich.__name__)", "")
     assert done.stdout == "False\nrich\n"
+
+
+LINES = """
+for name in ("debug", "info", "warning", "error", "critical"):
+    getattr(logging.getLogger("foreman.test"), name)("a %s line", name)
+try:
+    raise ValueError("a bug")
+except ValueError:
+    logging.getLogger("foreman.test").exception("crashed")
+"""
+
+
+def journalled(tmp_path: Path, settings: str, stream: str = "2") -> list[str]:
+    """What a process that believes its stream `stream` to be the journal writes to it."""
+    believe = f'found = os.fstat({stream}); os.environ["JOURNAL_STREAM"] = '
+    believe += 'f"{found.st_dev}:{found.st_ino}"'
+    path = tmp_path / "journal"
+    run(f"{believe}\nlogs.configure({settings})\n{LINES}", f"2> {path}")
+    return path.read_text().splitlines()
+
+
+def test_in_the_journal_each_line_says_its_priority_and_no_time(tmp_path: Path) -> None:
+    lines = journalled(tmp_path, '"debug"')
+    assert [line[:3] for line in lines[:6]] == ["<7>", "<6>", "<4>", "<3>", "<2>", "<3>"]
+    assert len(lines) > 6
+    assert all(line.startswith("<3>") for line in lines[6:])  # the traceback
+    assert lines[1].split() == ["<6>[info", "]", "a", "info", "line", "[foreman.test]"]
+
+
+def test_json_in_the_journal_is_json(tmp_path: Path) -> None:
+    lines = journalled(tmp_path, '"debug", "json"')
+    assert len(lines) == 6
+    assert all(json.loads(line)["timestamp"] for line in lines)
+
+
+def test_a_file_beside_the_journal_is_not_taken_for_it(tmp_path: Path) -> None:
+    lines = journalled(tmp_path, '"debug"', stream="1")
+    assert lines[0][:4].isdigit()  # the year

@@ -1,11 +1,12 @@
 """The schema is what was committed, and each step of it happens whole or not at all."""
 
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from foreman.migrations import create, migrate, statements
+from foreman.migrations import apply, create, migrate, statements
 from foreman.schema import MIGRATIONS, USER_VERSION, Migration
 
 GOLDEN = Path(__file__).with_name("schema.sql")
@@ -50,6 +51,23 @@ def test_a_new_database_has_the_committed_schema(tmp_path: Path) -> None:
     """When this fails, a migration is missing, or schema.sql was not renewed with it."""
     create(tmp_path / "foreman.db")
     assert schema(database(tmp_path / "foreman.db")) == GOLDEN.read_text()
+
+
+def test_a_new_database_is_the_one_that_sqlite_utils_would_make(tmp_path: Path) -> None:
+    create(tmp_path / "plain.db")
+    applied = database(tmp_path / "applied.db")
+    applied.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    apply(applied, MIGRATIONS)
+    plain = database(tmp_path / "plain.db")
+    for what in (
+        "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master ORDER BY rootpage, name",
+        "SELECT id, migration_set, name, length(applied_at) FROM _sqlite_migrations",
+        "SELECT * FROM store",
+        "PRAGMA user_version",
+    ):
+        assert plain.execute(what).fetchall() == applied.execute(what).fetchall()
+    [(at,)] = plain.execute("SELECT DISTINCT applied_at FROM _sqlite_migrations").fetchall()
+    assert datetime.now(UTC) - datetime.fromisoformat(at) < timedelta(minutes=5)
 
 
 def test_statements_are_cut_at_their_semicolons_only() -> None:

@@ -620,3 +620,75 @@ def attempt(box: Box, history: History, message: Message, choose: random.Random)
         history.lossy.add(line)
     if state == "delivered" and message.seq not in seqs:
         seqs.append(message.seq)
+
+
+# ---------------------------------------------------------------- the backlog, for metrics
+
+
+def backlog(box: Box) -> ledger.Backlog:
+    return ledger.backlog(box.connection, box.now)
+
+
+def test_the_backlog_ages_from_when_the_oldest_message_was_due() -> None:
+    box = Box()
+    assert backlog(box) == ledger.Backlog(0, 0.0, 0, 0, 0, 0)
+    box.submit()
+    box.now += 5 * SECOND
+    box.submit(url=OTHER)
+    box.now += 60 * SECOND
+    assert backlog(box) == ledger.Backlog(2, 65.0, 0, 2, 0, 0)
+    box.deliver_all()
+    assert backlog(box) == ledger.Backlog(1, 60.0, 0, 1, 0, 0)
+    box.deliver_all(OTHER)
+    assert backlog(box) == ledger.Backlog(0, 0.0, 0, 0, 0, 0)
+
+
+def test_a_message_between_two_tries_is_not_late() -> None:
+    box = Box()
+    box.submit()
+    box.record(box.taken(), 500)
+    assert backlog(box).lag_s == 0.0
+    assert backlog(box).pending == 1
+
+
+def test_the_backlog_tells_endpoints_that_are_held_from_disabled_ones() -> None:
+    box = Box()
+    for _ in range(40):
+        box.submit()
+    while box.take() is not None:  # until its breaker opens
+        box.record(box.taken(), 500)
+    box.submit(url=OTHER)
+    box.record(box.taken(OTHER), 410)
+    found = backlog(box)
+    assert (found.pending, found.waiting, found.held, found.disabled) == (40, 0, 1, 1)
+    assert found.dead == 1
+    box.now += 60 * SECOND
+    assert backlog(box).lag_s >= 60  # of those that it keeps back
+
+
+def test_a_look_at_the_backlog_costs_the_same_however_much_waits() -> None:
+    def steps(endpoints_: int, dead: int) -> int:
+        box, taken = Box(), 0
+        box.connection.execute("PRAGMA foreign_keys = 0")
+        box.connection.executemany(
+            "INSERT INTO endpoints (url, pending, due_at, failures, held_until, lost)"
+            " VALUES (?, 1, ?, 0, 0, 0)",
+            ((f"https://receiver.example/{n}", NOW + n) for n in range(endpoints_)),
+        )
+        box.connection.executemany(
+            "INSERT INTO outbox VALUES (?, 'x', ?, 1, x'', 'dead', 1, 0, NULL, 0, 0, 0)",
+            ((f"msg_{n}", str(n)) for n in range(dead)),
+        )
+
+        def count() -> int:
+            nonlocal taken
+            taken += 1
+            return 0
+
+        box.connection.set_progress_handler(count, 1000)
+        found = backlog(box)
+        assert (found.pending, found.dead) == (ledger.OWED_AT_MOST, ledger.COUNTED)
+        return taken
+
+    most = ledger.COUNTED
+    assert steps(2 * most, 2 * most) <= steps(most, most) + 1

@@ -19,6 +19,7 @@ from foreman.commit import Committer
 from foreman.database import open_writer
 from foreman.executor import inline
 from foreman.jobs import FailureCode, JobId, JobIds
+from foreman.metrics.counts import Metrics
 from foreman.retention import DEAD_LETTERS, LONGEST, MOST, Retention
 from foreman.rows import Result
 from foreman.tables import JobRef, Transaction, check, claim, fail, finish, start, submit
@@ -204,7 +205,7 @@ async def test_the_store_forgets_by_itself_while_it_takes_new_jobs(
         messages,
         shelf.committer.database,
         lambda events: None,
-        lambda size, seconds: None,
+        Metrics(),
         post=lambda: None,
         execute=inline,
         now=lambda: NOW,

@@ -1,30 +1,35 @@
 """Many jobs in one go are as many jobs one by one: numbered, counted, refused each for itself."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from foreman.errors import KeyReused, QueueFull, StoreError, StoreFull
-from foreman.jobs import Fingerprint, JobClass, JobId
+from foreman.jobs import Fingerprint, JobClass, JobId, State
 from foreman.migrations import apply
-from foreman.rows import Idempotency, NewJob
+from foreman.rows import Event, Idempotency, JobRef, JobRow, NewJob
 from foreman.schema import MIGRATIONS
-from foreman.submitting import Accepted, submit_each, submit_once
+from foreman.submitting import Accepted, submit, submit_each, submit_once, submit_running
 from foreman.tables import check, events_of, get_request, lane_counts, list_jobs, queued_total
-from foreman.transitions import Transaction
+from foreman.transitions import Transaction, claim, claim_resident, start
 
 NOW = 1_800_000_000_000_000
 
 
-@pytest.fixture
-def tx() -> Iterator[Transaction]:
+def transaction() -> Transaction:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     apply(connection, MIGRATIONS)
     connection.execute("PRAGMA foreign_keys = 1")
-    yield Transaction(connection, NOW, 1)
-    connection.close()
+    return Transaction(connection, NOW, 1)
+
+
+@pytest.fixture
+def tx() -> Iterator[Transaction]:
+    made = transaction()
+    yield made
+    made.connection.close()
 
 
 def new(number: int, model: str = "m", key: str | None = None, body: bytes = b"{}") -> NewJob:
@@ -64,6 +69,7 @@ def test_each_has_its_event_its_request_and_its_labels(tx: Transaction) -> None:
     assert get_request(tx.connection, new(2).id) == b'{"b": 2}'
     assert [event.n for event in events_of(tx.connection, new(2).id)] == [1]
     [found] = list_jobs(tx.connection, label=("number", "2"))
+    assert isinstance(found, JobRow)
     assert found.id == new(2).id
 
 
@@ -118,3 +124,36 @@ def test_none_at_all_take_no_number(tx: Transaction) -> None:
     assert submit_each(tx, []) == []
     assert tx.events == []
     assert submit_once(tx, new(1)).row.last_seq == 1
+
+
+def by_steps(tx: Transaction, job: NewJob) -> JobRef:
+    return start(tx, claim(tx, submit(tx, job), resident=True), load_s=None)
+
+
+def claimed(tx: Transaction, job: NewJob) -> JobRef:
+    return claim_resident(tx, submit(tx, job))
+
+
+def left_by(run: Callable[[Transaction, NewJob], JobRef], job: NewJob) -> tuple[object, ...]:
+    """All that is to be seen of a job that works."""
+    tx = transaction()
+    try:
+        submit_once(tx, new(0))
+        ref = run(tx, job)
+        told: list[Event] = tx.events
+        [row] = list_jobs(tx.connection, state=State.WORKING)
+        assert check(tx.connection) == []
+        return ref, row, told, events_of(tx.connection, job.id), lane_counts(tx.connection)
+    finally:
+        tx.connection.close()
+
+
+@pytest.mark.parametrize("job_class", JobClass)
+def test_steps_of_one_moment_leave_what_they_leave_one_by_one(job_class: JobClass) -> None:
+    job = replace(new(1), job_class=job_class)
+    assert left_by(claimed, job) == left_by(by_steps, job)
+
+
+def test_a_call_that_runs_at_once_is_as_if_it_had_waited() -> None:
+    call = replace(new(1), job_class=JobClass.INTERACTIVE, request=None, labels={})
+    assert left_by(submit_running, call) == left_by(by_steps, call)

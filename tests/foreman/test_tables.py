@@ -17,6 +17,7 @@ from foreman.migrations import apply
 from foreman.schema import MIGRATIONS
 from foreman.tables import (
     Accepted,
+    DamagedJob,
     Event,
     Idempotency,
     JobRef,
@@ -208,7 +209,7 @@ def test_the_jobs_ahead_are_those_that_would_run_before(
     for number, (model, priority) in enumerate(jobs):
         tx.now = NOW + number
         submit(tx, new(number, model=model, priority=priority))
-    rows = sorted(list_jobs(tx.connection), key=lambda row: row.id)
+    rows = sorted(listed(tx), key=lambda row: row.id)
     oldest = {row.model_key: row.submitted_at for row in reversed(rows)}
     order = sorted(
         rows,
@@ -327,13 +328,33 @@ def test_the_choice_among_lanes_reads_the_index_and_not_the_queue(tx: Transactio
     assert steps < 30  # x 10 instructions; a scan of one lane alone takes thousands
 
 
+def listed(tx: Transaction, **filters: Any) -> list[JobRow]:
+    """The jobs of a listing that has no damaged ones."""
+    found = list_jobs(tx.connection, **filters)
+    jobs = [job for job in found if isinstance(job, JobRow)]
+    assert len(jobs) == len(found)
+    return jobs
+
+
+def test_a_damaged_job_is_listed_as_such_beside_the_others(tx: Transaction) -> None:
+    for number in range(3):
+        submit(tx, new(number))
+    tx.connection.execute("UPDATE jobs SET priority = 1 WHERE id = ?", (f"{1:026d}",))
+    newest, hit, oldest = list_jobs(tx.connection)
+    assert isinstance(newest, JobRow) and isinstance(oldest, JobRow)
+    assert hit == DamagedJob(
+        JobId(f"{1:026d}"),
+        f"the row of job {1:026d} is damaged: its checksum does not match",
+    )
+
+
 def test_listing_filters_and_pages_newest_first(tx: Transaction) -> None:
     for number in range(10):
         submit(tx, new(number, model="a" if number % 2 else "b", labels={"k": str(number % 3)}))
     fail(tx, JobRef(JobId(f"{9:026d}"), State.QUEUED, 1, 1), FailureCode.CANCELLED, "")
 
     def ids(**filters: Any) -> list[int]:
-        return [int(job.id) for job in list_jobs(tx.connection, **filters)]
+        return [int(job.id) for job in listed(tx, **filters)]
 
     assert ids(limit=3) == [9, 8, 7]
     assert ids(limit=3, before=JobId(f"{7:026d}")) == [6, 5, 4]

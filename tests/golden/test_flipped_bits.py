@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from foreman import outbox, tables
+from foreman.audit import examine
 from foreman.database import open_reader, open_writer
 from foreman.errors import StoreError, StoreRefused
 from foreman.jobs import JobId
@@ -52,9 +53,7 @@ def found_by_doctor(path: Path) -> bool:
     """Whether a full check of SQLite's or of ours says that something is wrong."""
     try:
         with closing(open_reader(path)) as connection:
-            integrity = connection.execute("PRAGMA integrity_check").fetchall()
-            strays = connection.execute("PRAGMA foreign_key_check").fetchall()
-            return integrity != [("ok",)] or strays != [] or tables.check(connection, None) != []
+            return any(examine(connection))
     except sqlite3.DatabaseError:
         return True
 

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from foreman import tables
+from foreman.audit import examine
+from foreman.care import restore as back
 from foreman.database import open_writer
-from foreman.schema import MIGRATIONS
+from foreman.disk import DataDir
+from foreman.migrations import migrate
+from foreman.schema import MIGRATIONS, Migration
 from tests.e2e.processes import audit
 from tests.fakes.daemon import daemon
 from tests.golden.database import HERE, NOW, golden, restore
@@ -64,6 +68,24 @@ def test_an_upgrade_keeps_every_row_and_settles_what_had_no_owner(
             assert (now["state"], now["reason"], now["attempt"]) == ("queued", "restart", 1)
         else:
             assert kept([job], [now])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_copy_from_before_an_upgrade_can_be_gone_back_to(tmp_path: Path, name: str) -> None:
+    """Also by the next version: `one_more` stands for what it will change."""
+    path, directory = restore(name, tmp_path), DataDir(tmp_path)
+    before = {table: rows(path, table) for table in (*KEPT, "events", "jobs")}
+    one_more = Migration("9999_one_more", "ALTER TABLE labels ADD COLUMN colour TEXT;\n")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, directory.backups, (*MIGRATIONS, one_more))
+        connection.execute("DELETE FROM labels")
+    [copy] = directory.backups.iterdir()
+    plan = back.plan(directory, copy)
+    assert plan.kept.jobs == len(before["jobs"])
+    back.carry_out(directory, plan)
+    assert {table: rows(path, table) for table in before} == before
+    with open_writer(tmp_path, now=NOW + 10**6, ballast=4096) as database:
+        assert list(examine(database.connection)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

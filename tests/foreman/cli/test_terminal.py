@@ -1,6 +1,15 @@
 import pytest
+import typer
 
-from foreman.cli.terminal import duration
+from foreman.cli.exits import Exit
+from foreman.cli.terminal import duration, exit_status
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, typer.Abort])
+def test_an_interrupt_ends_alike_at_work_and_at_a_question(how: type[BaseException]) -> None:
+    with pytest.raises(typer.Exit) as ended, exit_status():
+        raise how
+    assert ended.value.exit_code == Exit.INTERRUPTED
 
 
 @pytest.mark.parametrize(

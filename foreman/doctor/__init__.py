@@ -1,0 +1,1 @@
+"""`foreman doctor`: what may be wrong with this foreman, why that matters, and what to do."""
