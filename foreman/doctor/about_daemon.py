@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from foreman import __version__
-from foreman.doctor.context import Context
+from foreman.doctor.context import PATIENCE, Context
 from foreman.doctor.findings import Fine, Kind, Outcome, Severity, Unseen
 from foreman.units import Address
 
@@ -23,6 +23,13 @@ DAEMON_NOT_FOUND = Kind(
     "a daemon runs (process {process}), but not where FOREMAN_URL points: {url}: {reason}",
     "The commands, and clients set up alike, do not find it.",
     "Set FOREMAN_URL to where FOREMAN_LISTEN ({listen}) can be reached",
+)
+DAEMON_SILENT = Kind(
+    "daemon-silent",
+    Severity.PROBLEM,
+    "a daemon runs (process {process}), but gave no answer at {url} within {seconds} s",
+    "It hangs, is stopped, or waits for a disk that hangs; so do its clients.",
+    "Look at its log; then kill -ABRT {process}, which writes where it hangs, and start it again",
 )
 NOT_FOREMAN = Kind(
     "not-foreman",
@@ -114,6 +121,8 @@ def _missing(context: Context) -> Iterator[Outcome]:
     url, answered = context.location.url, context.daemon
     if answered.status is not None:
         yield NOT_FOREMAN(url=url, status=answered.status)
+    elif context.holder is not None and answered.silent:
+        yield DAEMON_SILENT(process=context.holder, url=url, seconds=f"{PATIENCE:g}")
     elif context.holder is not None:
         listen = context.settings.listen
         yield DAEMON_NOT_FOUND(

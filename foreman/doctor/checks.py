@@ -99,6 +99,7 @@ CHECKS: tuple[Check, ...] = (
         (
             _daemon.DAEMON_STOPPED,
             _daemon.DAEMON_NOT_FOUND,
+            _daemon.DAEMON_SILENT,
             _daemon.NOT_FOREMAN,
             _daemon.OTHER_FOLDER,
             _daemon.OTHER_VERSION,

@@ -80,6 +80,7 @@ class Answered:
     health: Health | None = None
     status: int | None = None  # HTTP's, of something that is no foreman; None: nobody answered
     reason: str = ""
+    silent: bool = False  # somebody listens there, and says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ class Context:
         try:
             found = self.http.get("/healthz", timeout=PATIENCE)
         except httpx.HTTPError as error:
-            return Answered(reason=str(error) or type(error).__name__)
+            silent = isinstance(error, httpx.ReadTimeout)
+            return Answered(reason=str(error) or type(error).__name__, silent=silent)
         health = as_health(found)
         return Answered(health, None if health else found.status_code)
 

@@ -146,6 +146,13 @@ def _(scene: Scene) -> None:
     scene.set(url=AWAY)
 
 
+@provokes("daemon-silent")
+def _(scene: Scene) -> None:
+    beside(scene)
+    listener = scene.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    scene.set(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+
 @provokes("not-foreman")
 def _(scene: Scene) -> None:
     scene.set(url=scene.stack.enter_context(canned({"/": (200, b"hello")})))
