@@ -46,7 +46,11 @@ def exit_status(interrupted: str = "interrupted") -> Generator[None]:
     except ForemanError as error:
         say(f"foreman: {error}")
         raise typer.Exit(status_of(error)) from None
-    except (KeyboardInterrupt, typer.Abort):  # the latter at a question
+    except (KeyboardInterrupt, typer.Abort) as end:
+        # At a question, typer has one error for Ctrl-C, for the end of the input, and for a no.
+        if not isinstance(end.__context__ or end, KeyboardInterrupt):
+            say("foreman: nothing was done")
+            raise typer.Exit(Exit.REFUSED) from None
         say(f"\nforeman: {interrupted}")
         raise typer.Exit(Exit.INTERRUPTED) from None
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import typer
 
@@ -5,11 +7,34 @@ from foreman.cli.exits import Exit
 from foreman.cli.terminal import duration, exit_status
 
 
-@pytest.mark.parametrize("how", [KeyboardInterrupt, typer.Abort])
-def test_an_interrupt_ends_alike_at_work_and_at_a_question(how: type[BaseException]) -> None:
+def at_work() -> None:
+    raise KeyboardInterrupt
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, answer: str | type[BaseException]) -> None:
+    def type_in(prompt: str) -> str:
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr("typer._click.termui.visible_prompt_func", type_in)
+    typer.confirm("Go on?", abort=True)
+
+
+def test_ctrl_c_ends_alike_at_work_and_at_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    for interrupted in (at_work, partial(asked, monkeypatch, KeyboardInterrupt)):
+        with pytest.raises(typer.Exit) as ended, exit_status():
+            interrupted()
+        assert ended.value.exit_code == Exit.INTERRUPTED
+
+
+@pytest.mark.parametrize("answer", ["n", EOFError])
+def test_a_no_and_no_answer_are_no_interrupt(
+    monkeypatch: pytest.MonkeyPatch, answer: str | type[BaseException]
+) -> None:
     with pytest.raises(typer.Exit) as ended, exit_status():
-        raise how
-    assert ended.value.exit_code == Exit.INTERRUPTED
+        asked(monkeypatch, answer)
+    assert ended.value.exit_code == Exit.REFUSED
 
 
 @pytest.mark.parametrize(
